@@ -1,0 +1,1 @@
+//! The round-robin harness and the hand-written loops that coring is measured against.

@@ -1,0 +1,1 @@
+//! The runtime under coring: driver, operations, tasks, scopes.
