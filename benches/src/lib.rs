@@ -1,1 +1,23 @@
 //! The round-robin harness and the hand-written loops that coring is measured against.
+//!
+//! Cores of a shared machine change their speed within seconds, so two servers measured one after
+//! the other cannot be compared. [`round_robin`] keeps all servers up and drives each for a tenth
+//! of a second in turn; [`compare`] does the same for closures without a peer. Both report ratios
+//! within a cycle, which the drift cancels out of.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a bench measures real time and stands outside every runtime"
+)]
+
+mod harness;
+pub mod raw;
+pub mod servers;
+
+pub use harness::affinity::{CLIENT_CORE, SERVER_CORE, pin_to, thread_id};
+pub use harness::compare::{Case, Comparison, Measurement, Schedule, compare};
+pub use harness::cpu::Account;
+pub use harness::host::Host;
+pub use harness::report::{Report, Sample};
+pub use harness::round_robin::{Workload, round_robin};
+pub use harness::server::{Listening, Server};
+pub use harness::stats::Spread;

@@ -1,0 +1,13 @@
+//! One file per question: who is driven, what it costs, and what the samples say.
+
+pub(crate) mod affinity;
+pub(crate) mod client;
+pub(crate) mod compare;
+pub(crate) mod cpu;
+pub(crate) mod host;
+pub(crate) mod report;
+pub(crate) mod round_robin;
+pub(crate) mod server;
+pub(crate) mod stats;
+pub(crate) mod syscalls;
+pub(crate) mod table;

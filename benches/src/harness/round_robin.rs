@@ -1,0 +1,140 @@
+//! All servers up, one driven at a time, in an order shuffled each cycle.
+
+use std::io;
+use std::time::Duration;
+
+use super::affinity::{CLIENT_CORE, pin_to};
+use super::client::{Load, Meters};
+use super::host::Host;
+use super::report::{Report, Sample};
+use super::server::Server;
+use super::syscalls::Counters;
+use crate::raw::{Turns, ring};
+
+/// What the client asks of every server.
+#[derive(Debug, Clone, Copy)]
+pub struct Workload {
+    /// Connections per server, each with one message in flight.
+    pub connections: usize,
+    /// Bytes of a message.
+    pub message_bytes: usize,
+    /// Timed windows per server.
+    pub cycles: u32,
+    /// How long a server is driven at a time.
+    pub window: Duration,
+    /// The part of each window, from its beginning, that is not measured.
+    pub discard: Duration,
+    /// Further windows per server in which system calls are counted, and nothing else is used.
+    pub counted_cycles: u32,
+    /// Of the shuffles.
+    pub seed: u64,
+}
+
+impl Default for Workload {
+    fn default() -> Workload {
+        Workload {
+            connections: 1,
+            message_bytes: 64,
+            cycles: 40,
+            window: Duration::from_millis(100),
+            discard: Duration::from_millis(20),
+            counted_cycles: 3,
+            seed: 1,
+        }
+    }
+}
+
+/// Drives every server in every cycle, from the calling thread, which it pins to the client's core.
+///
+/// # Errors
+///
+/// If a connection fails, a server is silent for seconds or answers other bytes than it was sent;
+/// the error names the server.
+pub fn round_robin(servers: &[Server], workload: Workload) -> io::Result<Report> {
+    pin_to(CLIENT_CORE)?;
+    let mut ring = ring()?;
+    let mut turns = Turns::new(&mut ring)?;
+    let mut loads = Vec::new();
+    for server in servers {
+        let load = Load::connect(
+            server.address(),
+            workload.connections,
+            workload.message_bytes,
+        );
+        loads.push(load.map_err(|error| blame(server, &error))?);
+    }
+    let mut report = Report {
+        host: Host::here(),
+        workload,
+        servers: servers
+            .iter()
+            .map(|server| server.name().to_owned())
+            .collect(),
+        samples: Vec::new(),
+        uncounted: None,
+    };
+    let mut random = fastrand::Rng::with_seed(workload.seed);
+    let mut order: Vec<usize> = (0..servers.len()).collect();
+    for cycle in 0..workload.cycles + workload.counted_cycles {
+        random.shuffle(&mut order);
+        for &server in &order {
+            let account = servers[server].account();
+            let mut counters = None;
+            if cycle >= workload.cycles {
+                match Counters::attach(account) {
+                    Ok(attached) => counters = Some(attached),
+                    Err(error) => {
+                        report.uncounted = Some(error.to_string());
+                        return Ok(report);
+                    }
+                }
+            }
+            let mut meters = Meters { account, counters };
+            let window = loads[server]
+                .drive(&mut turns, workload.window, workload.discard, &mut meters)
+                .map_err(|error| blame(&servers[server], &error))?;
+            report.samples.push(Sample::of(cycle, server, &window));
+        }
+    }
+    Ok(report)
+}
+
+fn blame(server: &Server, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", server.name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Workload, round_robin};
+    use crate::harness::server::Server;
+
+    #[test]
+    fn every_server_has_a_sample_per_cycle() {
+        let servers = [
+            Server::thread("raw", crate::raw::echo::one_shot).expect("a server"),
+            Server::thread("linked", crate::raw::echo::linked).expect("a server"),
+            Server::thread("multishot", crate::raw::echo_multishot::serve).expect("a server"),
+            Server::thread("mio", crate::servers::mio::serve).expect("a server"),
+            Server::thread("tokio", crate::servers::tokio::serve).expect("a server"),
+        ];
+        let workload = Workload {
+            connections: 3,
+            message_bytes: 40_000,
+            cycles: 2,
+            window: Duration::from_millis(20),
+            discard: Duration::from_millis(1),
+            counted_cycles: 0,
+            ..Workload::default()
+        };
+        let report = round_robin(&servers, workload).expect("a run");
+        assert_eq!(report.samples.len(), 2 * servers.len());
+        assert!(
+            report
+                .samples
+                .iter()
+                .all(|sample| sample.requests > 0 && sample.cpu_ns > 0)
+        );
+    }
+}

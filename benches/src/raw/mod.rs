@@ -1,0 +1,11 @@
+//! Hand-written loops over the `io-uring` crate: the limit that a runtime is held against.
+//!
+//! Each does the work of one row and nothing else: no tasks, no wakers, no cancellation. They
+//! share the ring of [`Turns`], set up with every flag that helped when measured.
+
+mod buffers;
+pub mod echo;
+pub mod echo_multishot;
+mod ring;
+
+pub use ring::{Turns, ring};

@@ -1,0 +1,126 @@
+//! mio by hand: edge-triggered epoll, no tasks, and no read that is sure to find nothing.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+
+use super::BUFFER_BYTES;
+
+const LISTENER: Token = Token(usize::MAX);
+
+/// Events that one poll can return.
+const EVENTS: usize = 1024;
+
+/// Serves until `stop` is set and one more connection comes in.
+///
+/// # Errors
+///
+/// If the poll or the listener fails.
+pub fn serve(listener: std::net::TcpListener, stop: &AtomicBool) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let mut listener = TcpListener::from_std(listener);
+    let mut poll = Poll::new()?;
+    poll.registry()
+        .register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut events = Events::with_capacity(EVENTS);
+    let mut connections: Vec<Option<Connection>> = Vec::new();
+    loop {
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            answer => answer?,
+        }
+        for event in &events {
+            if event.token() == LISTENER {
+                if !accept(&poll, &listener, &mut connections, stop)? {
+                    return Ok(());
+                }
+                continue;
+            }
+            let slot = &mut connections[event.token().0];
+            if let Some(connection) = slot
+                && connection.ready().is_err()
+            {
+                *slot = None;
+            }
+        }
+    }
+}
+
+/// Accepts all that wait; false if it is time to stop.
+fn accept(
+    poll: &Poll,
+    listener: &TcpListener,
+    connections: &mut Vec<Option<Connection>>,
+    stop: &AtomicBool,
+) -> io::Result<bool> {
+    loop {
+        let mut stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        if stop.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        stream.set_nodelay(true)?;
+        let free = connections
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(connections.len());
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        poll.registry()
+            .register(&mut stream, Token(free), interest)?;
+        let buffer = vec![0; BUFFER_BYTES].into();
+        let connection = Connection {
+            stream,
+            buffer,
+            unsent: 0..0,
+        };
+        if free == connections.len() {
+            connections.push(Some(connection));
+        } else {
+            connections[free] = Some(connection);
+        }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    buffer: Box<[u8]>,
+    unsent: std::ops::Range<usize>,
+}
+
+impl Connection {
+    /// Echoes until the socket would block; an error ends the connection.
+    fn ready(&mut self) -> io::Result<()> {
+        match self.echo() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            answer => answer,
+        }
+    }
+
+    fn echo(&mut self) -> io::Result<()> {
+        loop {
+            while !self.unsent.is_empty() {
+                self.unsent.start += self.stream.write(&self.buffer[self.unsent.clone()])?;
+            }
+            let length = self.stream.read(&mut self.buffer)?;
+            if length == 0 {
+                self.stream.shutdown(Shutdown::Both)?;
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.unsent = 0..length;
+            if length < self.buffer.len() {
+                // The socket is empty: a new edge comes with the next bytes. So this writes, and
+                // leaves out the read that would find nothing.
+                while !self.unsent.is_empty() {
+                    self.unsent.start += self.stream.write(&self.buffer[self.unsent.clone()])?;
+                }
+                return Ok(());
+            }
+        }
+    }
+}

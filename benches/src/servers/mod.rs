@@ -1,0 +1,9 @@
+//! References over epoll: what the raw loops and coring are compared with.
+//!
+//! All servers set TCP_NODELAY, serve one thread and give a connection the same buffer.
+
+pub mod mio;
+pub mod tokio;
+
+/// Bytes of a connection's receive buffer, in every server.
+pub const BUFFER_BYTES: usize = 16 * 1024;
