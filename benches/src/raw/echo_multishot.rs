@@ -37,6 +37,8 @@ pub fn serve(listener: TcpListener, stop: &AtomicBool) -> io::Result<()> {
         connections: Vec::new(),
         open: 0,
         silent: Vec::new(),
+        spare: Vec::new(),
+        reaped: Vec::new(),
         behind: false,
     };
     let mut outcome = Ok(true);
@@ -60,7 +62,10 @@ struct Echo<'turns, 'ring> {
     open: usize,
     /// Connections with a send in the next enter that will be heard of only if it fails.
     silent: Vec<RawFd>,
-    /// Something may wait for a silent send, so that the next turn must not sleep.
+    /// These two are empty between turns and kept for their memory.
+    spare: Vec<RawFd>,
+    reaped: Vec<cqueue::Entry>,
+    /// Something waits for a silent send, so that the next turn must not sleep.
     behind: bool,
 }
 
@@ -84,11 +89,25 @@ struct Piece {
 impl Echo<'_, '_> {
     /// One turn of the loop; false once it is told to stop.
     fn turn(&mut self, stop: &AtomicBool) -> io::Result<bool> {
-        let mut submitted = std::mem::take(&mut self.silent);
+        let spare = std::mem::take(&mut self.spare);
+        let mut submitted = std::mem::replace(&mut self.silent, spare);
         let sleep = !std::mem::take(&mut self.behind);
         self.turns.turn(u32::from(sleep))?;
+        let mut reaped = std::mem::take(&mut self.reaped);
+        reaped.extend(std::iter::from_fn(|| self.turns.reap()));
+        // What failed is known before silence is taken for success, and what succeeded before a
+        // receive is found to wait for it.
+        for completion in &reaped {
+            let token = completion.user_data();
+            if token & SEND != 0 && token != ACCEPT {
+                self.heard(token as u32 as RawFd, completion.result())?;
+            }
+        }
+        for fd in submitted.drain(..) {
+            self.settle(fd)?;
+        }
         let mut proceed = true;
-        while let Some(completion) = self.turns.reap() {
+        for completion in reaped.drain(..) {
             let token = completion.user_data();
             if token == ACCEPT {
                 let stream = accepted(&completion)?;
@@ -99,16 +118,10 @@ impl Echo<'_, '_> {
                 }
             } else if token & SEND == 0 {
                 self.received(token as RawFd, &completion)?;
-            } else {
-                self.heard(token as u32 as RawFd, completion.result())?;
             }
         }
-        for fd in submitted.drain(..) {
-            self.settle(fd)?;
-        }
-        if self.silent.is_empty() {
-            self.silent = submitted;
-        }
+        self.reaped = reaped;
+        self.spare = submitted;
         Ok(proceed)
     }
 

@@ -6,6 +6,10 @@
 mod buffers;
 pub mod echo;
 pub mod echo_multishot;
+pub mod files;
+pub mod nops;
+pub mod recv_timeout;
 mod ring;
+pub mod sleeps;
 
 pub use ring::{Turns, ring};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
+use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, squeue};
 
 /// Entries of the submission queue; more only push each other out of the cache.
@@ -115,7 +116,23 @@ impl<'ring> Turns<'ring> {
     /// What `io_uring_enter` answers; an interruption counts as no completions.
     #[inline]
     pub fn turn(&mut self, want: u32) -> io::Result<()> {
-        self.enter(want, self.flags)
+        self.enter(want, self.flags, None)
+    }
+
+    /// As [`Turns::turn`], but false if none has completed after `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Turns::turn`].
+    #[inline]
+    pub fn turn_within(&mut self, want: u32, limit: Duration) -> io::Result<bool> {
+        let limit = Timespec::from(limit);
+        let arguments = SubmitArgs::new().timespec(&limit);
+        let flags = self.flags | EnterFlags::EXT_ARG.bits();
+        match self.enter(want, flags, Some(&arguments)) {
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(false),
+            answer => answer.map(|()| true),
+        }
     }
 
     /// As [`Turns::turn`] for one completion, but spins instead of sleeping; false after `limit`.
@@ -157,16 +174,22 @@ impl<'ring> Turns<'ring> {
 
     #[cold]
     fn flush(&mut self) -> io::Result<()> {
-        self.enter(0, 0)
+        self.enter(0, 0, None)
     }
 
     #[inline]
-    fn enter(&mut self, want: u32, flags: u32) -> io::Result<()> {
+    fn enter(
+        &mut self,
+        want: u32,
+        flags: u32,
+        arguments: Option<&SubmitArgs<'_, '_>>,
+    ) -> io::Result<()> {
         self.submissions.sync();
         self.completions.sync();
         let queued = u32::try_from(self.submissions.len()).map_err(io::Error::other)?;
-        // SAFETY: the entries were vouched for when they were pushed, and there is no argument.
-        let answer = unsafe { self.submitter.enter::<()>(queued, want, flags, None) };
+        // SAFETY: the entries were vouched for when they were pushed, and `arguments` with the
+        // timespec behind it outlives the call.
+        let answer = unsafe { self.submitter.enter(queued, want, flags, arguments) };
         self.submissions.sync();
         self.completions.sync();
         match answer {
