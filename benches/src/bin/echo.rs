@@ -14,7 +14,7 @@ use coring_benches::{Server, Workload, raw, round_robin, servers};
 
 const USAGE: &str = "\
 echo [--connections 1,50,1000] [--bytes 64,1024] [--cycles 40] [--seed 1] [--baseline tokio]
-     [--only NAME,NAME] [--csv FILE] [--rivals [FOLDER]]
+     [--only NAME,NAME] [--csv FILE] [--rivals[=FOLDER]]
 
 --rivals adds the servers of benches/rivals, built with `cargo build --release` there; FOLDER is
 where their programs are.";

@@ -40,6 +40,11 @@ pub fn linked(listener: TcpListener, stop: &AtomicBool) -> io::Result<()> {
 
 const ACCEPT: u64 = u64::MAX;
 const SEND: u64 = 1 << 32;
+/// The receive before this send left nothing in the socket.
+const EMPTIED: u64 = 1 << 33;
+
+/// IORING_RECVSEND_POLL_FIRST: wait for the socket before looking at it.
+const POLL_FIRST: u16 = 1;
 
 struct Echo<'turns, 'ring, const LINKED: bool> {
     turns: &'turns mut Turns<'ring>,
@@ -52,6 +57,7 @@ impl<const LINKED: bool> Echo<'_, '_, LINKED> {
     fn serve(listener: &TcpListener, stop: &AtomicBool) -> io::Result<()> {
         let mut ring = ring()?;
         let mut turns = Turns::new(&mut ring)?;
+        turns.table_files()?;
         accept(&mut turns, listener)?;
         let mut echo: Echo<'_, '_, LINKED> = Echo {
             turns: &mut turns,
@@ -98,7 +104,8 @@ impl<const LINKED: bool> Echo<'_, '_, LINKED> {
             self.buffers.push(vec![0; BUFFER_BYTES].into());
         }
         self.connections.insert(fd, stream);
-        let receive = self.receive(fd);
+        self.turns.fix(fd)?;
+        let receive = self.receive(fd, 0);
         // SAFETY: the buffer of `fd` is on the heap, and `Drop` leaks it while a connection is
         // left.
         unsafe { self.turns.push(&receive) }
@@ -116,17 +123,20 @@ impl<const LINKED: bool> Echo<'_, '_, LINKED> {
                 return Ok(());
             }
             if result > 0 {
-                let receive = self.receive(fd);
+                let receive = self.receive(fd, token & EMPTIED);
                 // SAFETY: as in `opened`.
                 return unsafe { self.turns.push(&receive) };
             }
         } else if result > 0 {
-            let send = self.send(fd, result as u32);
+            let emptied = if cqueue::sock_nonempty(completion.flags()) {
+                0
+            } else {
+                EMPTIED
+            };
+            let send = self.send(fd, result as u32, emptied);
             if LINKED {
-                let chain = [
-                    send.flags(Flags::IO_LINK | Flags::SKIP_SUCCESS),
-                    self.receive(fd),
-                ];
+                let send = send.flags(Flags::IO_LINK | Flags::SKIP_SUCCESS);
+                let chain = [send, self.receive(fd, emptied)];
                 // SAFETY: as in `opened`; the receive waits for the send to be done with the
                 // buffer that they share.
                 return unsafe { self.turns.push_chain(&chain) };
@@ -134,25 +144,29 @@ impl<const LINKED: bool> Echo<'_, '_, LINKED> {
             // SAFETY: as in `opened`.
             return unsafe { self.turns.push(&send) };
         }
+        self.turns.unfix(fd)?;
         self.connections.remove(&fd);
         Ok(())
     }
 
+    /// With `EMPTIED`, a first look at the socket would be futile and is left out.
     #[inline]
-    fn receive(&mut self, fd: RawFd) -> Entry {
+    fn receive(&mut self, fd: RawFd, emptied: u64) -> Entry {
+        let how = if emptied == 0 { 0 } else { POLL_FIRST };
         let buffer = self.buffers[fd as usize].as_mut_ptr();
-        opcode::Recv::new(types::Fd(fd), buffer, BUFFER_BYTES as u32)
+        opcode::Recv::new(types::Fixed(fd as u32), buffer, BUFFER_BYTES as u32)
+            .ioprio(how)
             .build()
             .user_data(fd as u64)
     }
 
     #[inline]
-    fn send(&self, fd: RawFd, length: u32) -> Entry {
+    fn send(&self, fd: RawFd, length: u32, emptied: u64) -> Entry {
         let buffer = self.buffers[fd as usize].as_ptr();
-        opcode::Send::new(types::Fd(fd), buffer, length)
+        opcode::Send::new(types::Fixed(fd as u32), buffer, length)
             .flags(libc::MSG_WAITALL)
             .build()
-            .user_data(fd as u64 | SEND)
+            .user_data(fd as u64 | SEND | emptied)
     }
 }
 

@@ -30,6 +30,7 @@ pub fn serve(listener: TcpListener, stop: &AtomicBool) -> io::Result<()> {
     let mut ring = ring()?;
     let mut turns = Turns::new(&mut ring)?;
     let buffers = ManuallyDrop::new(Buffers::register(&turns)?);
+    turns.table_files()?;
     accept(&mut turns, &listener)?;
     let mut echo = Echo {
         turns: &mut turns,
@@ -140,6 +141,7 @@ impl Echo<'_, '_> {
         }
         self.connections[fd as usize] = Some(connection);
         self.open += 1;
+        self.turns.fix(fd)?;
         self.receive(fd)
     }
 
@@ -176,8 +178,7 @@ impl Echo<'_, '_> {
             if let Some(connection) = &mut self.connections[fd as usize] {
                 connection.receiving = false;
             }
-            self.close_if_idle(fd);
-            return Ok(());
+            return self.close_if_idle(fd);
         }
         self.receive(fd)
     }
@@ -228,28 +229,27 @@ impl Echo<'_, '_> {
                 self.behind |= connection.pending.len() > 1;
                 self.send_silently(fd, piece)
             }
-            None => {
-                self.close_if_idle(fd);
-                Ok(())
-            }
+            None => self.close_if_idle(fd),
         }
     }
 
     /// Forgets a connection that has ended once no request of it is left.
     #[inline]
-    fn close_if_idle(&mut self, fd: RawFd) {
+    fn close_if_idle(&mut self, fd: RawFd) -> io::Result<()> {
         let slot = &mut self.connections[fd as usize];
         if let Some(connection) = slot
             && !connection.receiving
             && connection.pending.is_empty()
         {
+            self.turns.unfix(fd)?;
             *slot = None;
             self.open -= 1;
         }
+        Ok(())
     }
 
     fn receive(&mut self, fd: RawFd) -> io::Result<()> {
-        let receive = opcode::RecvMulti::new(types::Fd(fd), Buffers::GROUP).build();
+        let receive = opcode::RecvMulti::new(types::Fixed(fd as u32), Buffers::GROUP).build();
         // SAFETY: the request names a group of buffers, which `Drop` leaks while a connection is
         // left.
         unsafe { self.turns.push(&receive.user_data(fd as u64)) }
@@ -269,7 +269,7 @@ impl Echo<'_, '_> {
     #[inline]
     fn send(&mut self, fd: RawFd, piece: Piece, how: i32, flags: Flags) -> io::Result<()> {
         let start = self.buffers.start(piece.buffer).wrapping_add(piece.offset);
-        let send = opcode::Send::new(types::Fd(fd), start, piece.length as u32)
+        let send = opcode::Send::new(types::Fixed(fd as u32), start, piece.length as u32)
             .flags(how)
             .build()
             .flags(flags)

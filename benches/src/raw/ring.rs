@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::types::{self, SubmitArgs, Timespec};
 use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, squeue};
 
 /// Entries of the submission queue; more only push each other out of the cache.
@@ -12,6 +13,9 @@ const SUBMISSIONS: u32 = 1024;
 
 /// Entries of the completion queue. It also sizes the kernel's table of cancellable requests.
 const COMPLETIONS: u32 = 8192;
+
+/// Places of a table of direct descriptors, where the process may have more open.
+const FILES_MAX: u64 = 1 << 16;
 
 /// Looks at the ring between two looks at the clock.
 const SPINS: u32 = 256;
@@ -74,6 +78,47 @@ impl<'ring> Turns<'ring> {
     /// The ring's register calls.
     pub fn submitter(&self) -> &Submitter<'ring> {
         &self.submitter
+    }
+
+    /// Makes a table of direct descriptors, with a place for every descriptor there can be.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if there is one already.
+    pub fn table_files(&self) -> io::Result<()> {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: `limit` is a valid rlimit for the kernel to fill.
+        if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let places = limit.rlim_cur.min(FILES_MAX);
+        self.submitter
+            .register_files_sparse(u32::try_from(places).map_err(io::Error::other)?)
+    }
+
+    /// Puts a descriptor in the table's place of the same number, so that a request for it does
+    /// not take and drop a reference, which is an atomic operation each in a process with threads.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` beyond the table.
+    pub fn fix(&self, fd: RawFd) -> io::Result<types::Fixed> {
+        let place = u32::try_from(fd).map_err(io::Error::other)?;
+        self.submitter.register_files_update(place, &[fd])?;
+        Ok(types::Fixed(place))
+    }
+
+    /// Empties the place of a descriptor that is about to be closed; it stays open until then.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` beyond the table.
+    pub fn unfix(&self, fd: RawFd) -> io::Result<()> {
+        let place = u32::try_from(fd).map_err(io::Error::other)?;
+        self.submitter.register_files_update(place, &[-1]).map(drop)
     }
 
     /// Queues one entry for the next turn; makes room first if the queue is full.
