@@ -1,0 +1,45 @@
+//! Echo over compio's io_uring driver, with the setup flags that help one thread.
+
+use std::io;
+
+use compio::buf::BufResult;
+use compio::driver::{DriverType, ProactorBuilder};
+use compio::io::{AsyncRead, AsyncWriteExt};
+use compio::net::{TcpListener, TcpStream};
+use compio::runtime::RuntimeBuilder;
+
+const BUFFER_BYTES: usize = 16 * 1024;
+
+fn main() -> io::Result<()> {
+    let mut proactor = ProactorBuilder::new();
+    proactor
+        .capacity(1024)
+        .driver_type(DriverType::IoUring)
+        .single_issuer(true)
+        .defer_taskrun(true)
+        .taskrun_flag(true);
+    let runtime = RuntimeBuilder::new().with_proactor(proactor).build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        println!("listening on {}", listener.local_addr()?);
+        loop {
+            let (stream, _) = listener.accept().await?;
+            compio::runtime::spawn(echo(stream)).detach();
+        }
+    })
+}
+
+async fn echo(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+    loop {
+        let BufResult(length, filled) = stream.read(buffer).await;
+        if length? == 0 {
+            return Ok(());
+        }
+        let BufResult(sent, given_back) = stream.write_all(filled).await;
+        sent?;
+        buffer = given_back;
+        buffer.clear();
+    }
+}

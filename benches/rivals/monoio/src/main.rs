@@ -1,0 +1,43 @@
+//! Echo over monoio's io_uring driver, with the setup flags that help one thread.
+
+use std::io;
+
+use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
+use monoio::net::{TcpListener, TcpStream};
+use monoio::{IoUringDriver, RuntimeBuilder};
+
+const BUFFER_BYTES: usize = 16 * 1024;
+
+fn main() -> io::Result<()> {
+    let mut ring = io_uring::IoUring::builder();
+    ring.setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag();
+    let mut runtime = RuntimeBuilder::<IoUringDriver>::new()
+        .uring_builder(ring)
+        .with_entries(1024)
+        .build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        println!("listening on {}", listener.local_addr()?);
+        loop {
+            let (stream, _) = listener.accept().await?;
+            monoio::spawn(echo(stream));
+        }
+    })
+}
+
+async fn echo(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+    loop {
+        let (length, filled) = stream.read(buffer).await;
+        if length? == 0 {
+            return Ok(());
+        }
+        let (sent, given_back) = stream.write_all(filled).await;
+        sent?;
+        buffer = given_back;
+        buffer.clear();
+    }
+}

@@ -1,0 +1,33 @@
+//! Echo over smol, on one thread with a local executor.
+
+use std::io;
+
+use smol::LocalExecutor;
+use smol::io::{AsyncReadExt, AsyncWriteExt};
+use smol::net::{TcpListener, TcpStream};
+
+const BUFFER_BYTES: usize = 16 * 1024;
+
+fn main() -> io::Result<()> {
+    let executor = LocalExecutor::new();
+    smol::block_on(executor.run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        println!("listening on {}", listener.local_addr()?);
+        loop {
+            let (stream, _) = listener.accept().await?;
+            executor.spawn(echo(stream)).detach();
+        }
+    }))
+}
+
+async fn echo(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let length = stream.read(&mut buffer).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..length]).await?;
+    }
+}

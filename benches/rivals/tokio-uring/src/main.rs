@@ -1,0 +1,41 @@
+//! Echo over tokio-uring, with the setup flags that help one thread.
+//!
+//! It waits for its ring with epoll, which a ring with DEFER_TASKRUN does not wake.
+
+use std::io;
+
+use tokio_uring::buf::BoundedBuf;
+use tokio_uring::net::{TcpListener, TcpStream};
+
+const BUFFER_BYTES: usize = 16 * 1024;
+
+fn main() -> io::Result<()> {
+    let mut ring = tokio_uring::uring_builder();
+    ring.setup_single_issuer().setup_coop_taskrun();
+    tokio_uring::builder()
+        .entries(1024)
+        .uring_builder(&ring)
+        .start(async {
+            let listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
+            println!("listening on {}", listener.local_addr()?);
+            loop {
+                let (stream, _) = listener.accept().await?;
+                tokio_uring::spawn(echo(stream));
+            }
+        })
+}
+
+async fn echo(stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let (length, filled) = stream.read(buffer).await;
+        let length = length?;
+        if length == 0 {
+            return Ok(());
+        }
+        let (sent, slice) = stream.write_all(filled.slice(..length)).await;
+        sent?;
+        buffer = slice.into_inner();
+    }
+}
