@@ -1,1 +1,68 @@
-//! The runtime under coring: driver, operations, tasks, scopes.
+//! The runtime under [coring](https://docs.rs/coring): driver, operations, tasks, scopes.
+//!
+//! A program hands the kernel descriptions of work, [`Operation`]s; the kernel hands back
+//! results; a [task](create_task) runs when a result of its own has arrived. This crate is that
+//! small kernel: sockets, files and `sleep` are its userland, in crates of their own, and use only
+//! what is public here.
+//!
+//! In the order of a reader: [`Operation`] is the one door to the kernel, [`Op`] the future of
+//! one, [`run`] the loop, and [`DeadlineScope`] how a deadline reaches what is polled in it. The
+//! invariants that the unsafe code cites as R1 to R14 are in `ARCHITECTURE.md`.
+
+#![doc(test(attr(deny(warnings))))]
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!("coring runs on Linux on 64 bits only");
+
+mod buf;
+mod core;
+mod current;
+mod deadline;
+mod debris;
+mod driver;
+mod error;
+mod handle;
+mod inbox;
+mod instant;
+mod op;
+mod runner;
+mod runtime;
+mod scope;
+mod task;
+mod timer;
+mod timers;
+
+use std::io;
+
+pub use buf::{BufResult, IoBuf, IoBufMut, Slice, TRANSFER_MAX, transfer_len};
+pub use deadline::{DeadlineScope, Expiry, Polled};
+pub use driver::{DriverKind, Features, Reason, Request, Scratch, SetupFlags, Unavailable, sim};
+pub use error::{Cancelled, Failure, Outcome, Partial, TimedOut, is_cancelled, is_timed_out};
+pub use handle::{Handle, RemoteTask};
+pub use instant::Instant;
+pub use op::{Cqe, Multishot, Op, Operation, Token, submit, submit_multishot};
+pub use runner::{Builder, Runner, Stats, run};
+pub use task::{Task, TaskBuilder, TaskRef, all_tasks, create_task, current_task, yield_now};
+pub use timer::{Timer, now};
+pub use timers::Timers;
+
+/// `Ok`, with the error fixed to [`io::Error`]: for the last line of an async block whose error
+/// type nothing else says.
+///
+/// # Errors
+/// None.
+///
+/// # Examples
+///
+/// ```
+/// # coring_runtime::run(async {
+/// let task = coring_runtime::create_task(async {
+///     coring_runtime::yield_now().await?;
+///     coring_runtime::ok(5)
+/// });
+/// assert_eq!(task.await?, 5);
+/// # coring_runtime::ok(()) }).unwrap();
+/// ```
+pub fn ok<T>(value: T) -> io::Result<T> {
+    Ok(value)
+}

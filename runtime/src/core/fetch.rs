@@ -1,0 +1,95 @@
+//! What a future finds in its slot when it is polled.
+
+use super::Core;
+use crate::op::Cqe;
+use crate::op::table::{Cancel, Key, Kind, Slot, State};
+use crate::scope::ScopeIndex;
+
+pub(crate) enum Fetched {
+    /// The operation's outcome. The slot is vacant.
+    Final(Cqe),
+    Pending,
+    /// It was ended by the deadline of a scope that is not above it any more, so nobody asked for
+    /// that: it is to be started again. The slot is vacant.
+    StartAgain,
+}
+
+pub(crate) enum Shot {
+    Cqe(Cqe),
+    /// The kernel has ended the multishot with this one. The slot is vacant.
+    Last(Cqe),
+    Pending,
+}
+
+impl Core {
+    /// The outcome of what is in `key`, polled under `scope`.
+    pub(crate) fn fetch(&mut self, key: Key, scope: Option<ScopeIndex>) -> Fetched {
+        let slot = self.table.slot(key);
+        if slot.state != State::Done {
+            if let Some(scope) = scope {
+                self.reattach(key.index, scope);
+            }
+            return Fetched::Pending;
+        }
+        let slot = self.vacate(key);
+        if slot.cancel == Cancel::Stray {
+            return Fetched::StartAgain;
+        }
+        let stopped = matches!(-slot.res, libc::ECANCELED | libc::EINTR);
+        let cqe = Cqe::new(slot.res, slot.word);
+        if slot.cause != 0 && stopped {
+            self.delivered(slot.scope, slot.cause);
+            return Fetched::Final(cqe.with_cause(self.cause(slot.cause)));
+        }
+        Fetched::Final(cqe)
+    }
+
+    /// The next completion of the multishot in `key`, waited for under `scope`.
+    pub(crate) fn fetch_shot(&mut self, key: Key, scope: Option<ScopeIndex>) -> Shot {
+        let slot = self.table.slot(key);
+        debug_assert_eq!(slot.kind, Kind::Multishot);
+        // Linked while it is waited for: so this is a new wait, and a cancellation point (C7).
+        let begins = slot.scope == ScopeIndex::NONE;
+        if begins
+            && let Some(scope) = scope
+            && let Some(cause) = self.checkpoint(scope)
+        {
+            return Shot::Cqe(Cqe::cancelled(cause));
+        }
+        let slot = self.table.slot(key);
+        if let Some((res, flags)) = slot.cold().shots.pop_front() {
+            let cqe = Cqe::new(res, flags);
+            if slot.state == State::Done && slot.cold().shots.is_empty() {
+                let cause = self.vacate(key).cause;
+                let cqe = if cause != 0 {
+                    cqe.with_cause(self.cause(cause))
+                } else {
+                    cqe
+                };
+                return Shot::Last(cqe);
+            }
+            self.unlink(key.index);
+            return Shot::Cqe(cqe);
+        }
+        let number = std::mem::take(&mut slot.cause);
+        if number != 0 {
+            let scope = slot.scope;
+            self.unlink(key.index);
+            self.delivered(scope, number);
+            return Shot::Cqe(Cqe::cancelled(self.cause(number)));
+        }
+        if let Some(scope) = scope {
+            self.reattach(key.index, scope);
+        }
+        Shot::Pending
+    }
+
+    /// Empties a slot. In what is given back `scope` still says where it was a leaf.
+    pub(super) fn vacate(&mut self, key: Key) -> Slot {
+        let scope = self.table.slot(key).scope;
+        self.unlink(key.index);
+        let mut slot = self.table.remove(key.index);
+        slot.scope = scope;
+        slot
+    }
+}

@@ -1,0 +1,599 @@
+//! What lies between user code and the driver: the table, the scopes and the timers, and the
+//! moves between their states. No user code runs in here (R10): what must run is collected in
+//! `debris` and seen to when nothing is borrowed.
+
+mod fetch;
+mod stop;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::task::Waker;
+
+pub(crate) use fetch::{Fetched, Shot};
+
+use crate::Instant;
+use crate::debris::{Debris, Remains};
+use crate::driver::{Completion, Driver, Request, Scratch, Wait, flags, opcode};
+use crate::error::Cause;
+use crate::inbox::{Inbox, RuntimeId};
+use crate::op::table::{Cancel, Key, Kind, State, Table};
+use crate::op::{Control, Tag, Token};
+use crate::scope::{ScopeIndex, ScopeKey, Scopes};
+use crate::task::{TaskNumber, Tasks};
+use crate::timers::{Heap, NOWHERE, Timers, Waiter};
+
+/// How many enters in a row may fetch completions that the kernel holds back (it runs about 20
+/// deferred ones in each), before tasks get their turn.
+const REAP_ROUNDS_MAX: u32 = 16;
+
+const TIMEOUT_ABS: u32 = 1 << 0;
+const TIMEOUT_UPDATE: u32 = 1 << 1;
+
+pub(crate) struct Core {
+    pub(crate) driver: Driver,
+    pub(crate) table: Table,
+    pub(crate) scopes: Scopes,
+    pub(crate) timers: Timers,
+    heap: Heap,
+    /// Kernel timeouts that sleeps have armed.
+    kernel_sleeps: u32,
+    /// Scopes whose timer is armed when the loop is about to sleep, and not before.
+    arming: Vec<ScopeKey>,
+    /// When the driver's clock was last read.
+    clock: Instant,
+    /// Cancels to be sent before anything else (R8).
+    cancels: VecDeque<Token>,
+    /// Operations that wait for a place in the submission queue.
+    backlog: VecDeque<Backlogged>,
+    /// Scratch of backlogged chains that are in the queue, until the kernel has taken them.
+    #[expect(
+        clippy::vec_box,
+        reason = "the kernel is given their addresses: they must not move"
+    )]
+    lent: Vec<Box<[Scratch; 2]>>,
+    pub(crate) debris: Debris,
+    batch: Vec<Completion>,
+    /// Rings that this one sends messages to.
+    peers: Vec<(RuntimeId, Arc<OwnedFd>)>,
+    /// The deadline of the kernel timeout that wakes an embedded loop.
+    alarm: Option<Instant>,
+    pub(crate) counts: Counts,
+    inbox: &'static Inbox,
+}
+
+#[derive(Default, Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) submissions: u64,
+    pub(crate) completions: u64,
+    pub(crate) stale: u64,
+    pub(crate) orphans: u64,
+}
+
+struct Backlogged {
+    key: Key,
+    chain: Vec<Request>,
+    scratch: Box<[Scratch; 2]>,
+}
+
+/// What became of an operation that was to start.
+pub(crate) enum Start {
+    Started(Key),
+    /// A request to cancel was pending: nothing was submitted.
+    Cancelled(Cause),
+}
+
+impl Core {
+    pub(crate) fn new(driver: Driver, timers: Timers, inbox: &'static Inbox) -> Self {
+        Self {
+            driver,
+            table: Table::default(),
+            scopes: Scopes::default(),
+            timers,
+            heap: Heap::default(),
+            kernel_sleeps: 0,
+            arming: Vec::new(),
+            clock: Instant::ZERO,
+            cancels: VecDeque::new(),
+            backlog: VecDeque::new(),
+            lent: Vec::new(),
+            debris: Debris::default(),
+            batch: Vec::new(),
+            peers: Vec::new(),
+            alarm: None,
+            counts: Counts::default(),
+            inbox,
+        }
+    }
+
+    // ---- downwards: from futures to the driver ----
+
+    /// Starts an operation under `scope`: takes a slot, registers, submits.
+    pub(crate) fn start(
+        &mut self,
+        describe: &mut dyn FnMut(&mut Scratch) -> Request,
+        scope: ScopeIndex,
+        waker: Waker,
+        kind: Kind,
+    ) -> Start {
+        let deadline = match self.refuse_or_deadline(scope) {
+            // Multishots outlive their waiters, and a sleep is a timeout itself.
+            Ok(deadline) => deadline.filter(|_| kind == Kind::OneShot),
+            Err(number) => {
+                self.debris.drops.push(waker);
+                return Start::Cancelled(self.cause(number));
+            }
+        };
+        let key = self.table.insert(State::InFlight, kind);
+        let places = if deadline.is_some() { 2 } else { 1 };
+        // Nobody overtakes what waits already.
+        if self.backlog.is_empty() && self.driver.reserve(places) {
+            let request = describe(self.driver.scratch(0)).with_token(key.token());
+            match deadline {
+                None => self.driver.submit(&[request]),
+                Some((at, _)) => {
+                    let timeout = link_timeout(key, at, self.driver.scratch(1));
+                    self.driver.submit(&[linked(request), timeout]);
+                }
+            }
+            self.submitted();
+        } else {
+            self.put_back(key, describe, deadline.map(|(at, _)| at));
+        }
+        self.kernel_sleeps += u32::from(kind == Kind::Sleep);
+        self.link(key.index, scope);
+        self.table.slot(key).waker = Some(waker);
+        if let Some((_, timed)) = deadline {
+            self.carry(key, timed);
+        }
+        Start::Started(key)
+    }
+
+    fn submitted(&mut self) {
+        self.counts.submissions += 1;
+        self.table.in_flight += 1;
+    }
+
+    /// There is no place in the queue, and an enter made none.
+    #[cold]
+    fn put_back(
+        &mut self,
+        key: Key,
+        describe: &mut dyn FnMut(&mut Scratch) -> Request,
+        deadline: Option<Instant>,
+    ) {
+        let mut scratch = Box::new([Scratch::new(), Scratch::new()]);
+        let request = describe(&mut scratch[0]).with_token(key.token());
+        let chain = match deadline {
+            None => vec![request],
+            Some(at) => vec![linked(request), link_timeout(key, at, &mut scratch[1])],
+        };
+        self.table.slot(key).state = State::Queued;
+        self.backlog.push_back(Backlogged {
+            key,
+            chain,
+            scratch,
+        });
+    }
+
+    /// Takes a slot for something that is no operation: a timer, or another task's end.
+    fn start_leaf(
+        &mut self,
+        state: State,
+        word: u32,
+        scope: ScopeIndex,
+        waker: Option<Waker>,
+    ) -> Key {
+        let key = self.table.insert(state, Kind::OneShot);
+        self.link(key.index, scope);
+        let slot = self.table.slot(key);
+        slot.word = word;
+        slot.waker = waker;
+        key
+    }
+
+    /// A sleep in the heap.
+    pub(crate) fn start_timer(
+        &mut self,
+        deadline: Instant,
+        scope: ScopeIndex,
+        waker: Waker,
+    ) -> Start {
+        if let Err(number) = self.refuse_or_deadline(scope) {
+            self.debris.drops.push(waker);
+            return Start::Cancelled(self.cause(number));
+        }
+        let key = self.start_leaf(State::Timer, NOWHERE, scope, Some(waker));
+        if deadline != Instant::FAR_FUTURE {
+            let Self {
+                heap,
+                table,
+                scopes,
+                ..
+            } = self;
+            heap.push(deadline, Waiter::Slot(key.index), placing(table, scopes));
+        }
+        Start::Started(key)
+    }
+
+    /// A wait for the end of the task at `index`, which itself has the waker.
+    pub(crate) fn start_join(&mut self, index: u32, generation: u32, scope: ScopeIndex) -> Key {
+        // A request that is pending is forwarded to the task, as one that comes later is.
+        let pending = self.refuse_or_deadline(scope).err();
+        let key = self.start_leaf(State::Join, index, scope, None);
+        self.table.slot(key).res = generation as i32;
+        if let Some(number) = pending {
+            self.hit(key.index, number);
+        }
+        key
+    }
+
+    /// Whether a new sleep is to be a kernel timeout.
+    pub(crate) const fn sleeps_in_kernel(&self) -> bool {
+        match self.timers {
+            Timers::Auto => self.kernel_sleeps < Timers::KERNEL_MAX,
+            Timers::Kernel => true,
+            Timers::Heap => false,
+        }
+    }
+
+    /// Before an await begins: the request that stops it, else the deadline it is under.
+    fn refuse_or_deadline(
+        &mut self,
+        scope: ScopeIndex,
+    ) -> Result<Option<(Instant, ScopeIndex)>, u64> {
+        let mut deadline = None;
+        if self.scopes.any_timed() {
+            let Self {
+                scopes,
+                driver,
+                clock,
+                ..
+            } = self;
+            deadline = scopes.deadline(scope, || {
+                *clock = driver.now();
+                *clock
+            });
+            if let Some((at, timed)) = deadline
+                && at <= self.clock
+            {
+                // Has passed: seen here, not sent to the kernel, where it costs 30 µs (M).
+                self.fire(timed);
+            }
+        }
+        match self.scopes.take_pending(scope) {
+            Some(number) => Err(number),
+            None => Ok(deadline),
+        }
+    }
+
+    /// For awaits that finish at once: whether a request stops them (C7).
+    pub(crate) fn checkpoint(&mut self, scope: ScopeIndex) -> Option<Cause> {
+        self.refuse_or_deadline(scope)
+            .err()
+            .map(|number| self.cause(number))
+    }
+
+    /// The operation in `key` has the deadline of `timed` behind it.
+    fn carry(&mut self, key: Key, timed: ScopeIndex) {
+        let generation = self.scopes.generation(timed);
+        self.scopes.at(timed).carrier = key.index;
+        let slot = self.table.slot(key);
+        slot.carrier = true;
+        slot.word = timed.get();
+        slot.res = generation as i32;
+    }
+
+    /// Hands over what waits: cancels first, then operations in their order.
+    fn flush(&mut self) {
+        while let Some(&token) = self.cancels.front() {
+            if !self.driver.reserve(1) {
+                return;
+            }
+            self.cancels.pop_front();
+            // Only what is still there: a cancel that misses walks the list of timeouts (M).
+            if self
+                .table
+                .of_token(token)
+                .is_some_and(|slot| slot.is_in_flight())
+            {
+                self.driver.submit(&[cancel_request(token)]);
+            }
+        }
+        while let Some(first) = self.backlog.front() {
+            if !self.driver.reserve(first.chain.len()) {
+                return;
+            }
+            let Some(first) = self.backlog.pop_front() else {
+                return;
+            };
+            self.driver.submit(&first.chain);
+            self.table.slot(first.key).state = State::InFlight;
+            self.submitted();
+            self.lent.push(first.scratch);
+        }
+    }
+
+    // ---- upwards: from the driver to the tasks ----
+
+    /// One enter and what it brings. Sleeps only if `wait` says so.
+    pub(crate) fn pump(&mut self, wait: Wait, tasks: &mut Tasks) -> io::Result<()> {
+        self.flush();
+        if wait != Wait::No || self.driver.wants_enter() {
+            self.enter(wait)?;
+        }
+        for _ in 0..REAP_ROUNDS_MAX {
+            let mut batch = std::mem::take(&mut self.batch);
+            self.driver.reap(&mut batch);
+            for completion in batch.drain(..) {
+                self.complete(completion, tasks);
+            }
+            self.batch = batch;
+            if !self.driver.has_more() {
+                break;
+            }
+            self.enter(Wait::No)?;
+        }
+        if !self.heap.is_empty() {
+            self.expire(tasks);
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        self.driver.enter(wait)?;
+        if !self.lent.is_empty() && !self.driver.wants_enter() {
+            self.lent.clear();
+        }
+        // Read once a turn, for the deadlines that operations are checked against.
+        if self.scopes.any_timed() {
+            self.clock = self.driver.now();
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, completion: Completion, tasks: &mut Tasks) {
+        self.counts.completions += 1;
+        match completion.token.tag() {
+            Some(Tag::Operation) => self.complete_operation(completion, tasks),
+            Some(Tag::Cancel) => self.cancel_answered(completion.token),
+            // The operation's own completion says what happened.
+            Some(Tag::Timeout) => {}
+            Some(Tag::Control) => self.complete_control(completion),
+            None => self.counts.stale += 1,
+        }
+    }
+
+    fn complete_operation(&mut self, completion: Completion, tasks: &mut Tasks) {
+        let Completion { token, res, flags } = completion;
+        let Some(slot) = self
+            .table
+            .of_token(token)
+            .filter(|slot| slot.is_in_flight())
+        else {
+            self.counts.stale += 1; // R4: another generation, or a second end of this one.
+            return;
+        };
+        if slot.kind == Kind::Multishot {
+            return self.complete_shot(completion, tasks);
+        }
+        if slot.carrier {
+            self.carried(token.index(), res);
+        }
+        let slot = self.table.at(token.index());
+        if slot.cancel == Cancel::AwaitsNotif {
+            slot.cancel = Cancel::No; // The result came before; this gives the buffer back (R5).
+        } else {
+            (slot.res, slot.word) = (res, flags);
+        }
+        if !completion.is_final() {
+            slot.cancel = Cancel::AwaitsNotif;
+            return;
+        }
+        self.finish(token.index(), tasks);
+    }
+
+    fn complete_shot(&mut self, completion: Completion, tasks: &mut Tasks) {
+        let Completion { token, res, flags } = completion;
+        self.table
+            .at(token.index())
+            .cold()
+            .shots
+            .push_back((res, flags));
+        if completion.is_final() {
+            self.finish(token.index(), tasks);
+        } else {
+            self.wake(token.index(), tasks);
+        }
+    }
+
+    /// The kernel is done with a slot: its future is woken, or its orphan seen to.
+    fn finish(&mut self, index: u32, tasks: &mut Tasks) {
+        self.table.in_flight -= 1;
+        let slot = self.table.at(index);
+        self.kernel_sleeps -= u32::from(slot.kind == Kind::Sleep);
+        if slot.state == State::Orphaned {
+            let mut slot = self.table.remove(index);
+            self.counts.orphans += 1;
+            self.debris.remains.extend(Remains::of(&mut slot));
+        } else {
+            slot.state = State::Done;
+            self.wake(index, tasks);
+        }
+    }
+
+    fn complete_control(&mut self, completion: Completion) {
+        let detail = completion.token.generation();
+        match Control::of(completion.token) {
+            Some(Control::Unparker) if completion.is_final() => {
+                self.driver.arm_unparker(self.inbox); // R11
+            }
+            Some(Control::Timer) => self.alarm = None,
+            Some(Control::MessageFailed) => {
+                if let Some(inbox) = Inbox::by_number(detail) {
+                    inbox.signal();
+                }
+            }
+            Some(Control::Unparker | Control::Message | Control::Ignored) => {}
+            None => self.counts.stale += 1,
+        }
+    }
+
+    /// Takes the waiters out of the heap whose time has come.
+    fn expire(&mut self, tasks: &mut Tasks) {
+        let now = self.driver.now();
+        self.clock = now;
+        loop {
+            let Self {
+                heap,
+                table,
+                scopes,
+                ..
+            } = self;
+            match heap.pop_due(now, placing(table, scopes)) {
+                Some(Waiter::Slot(index)) => {
+                    let slot = self.table.at(index);
+                    slot.state = State::Done;
+                    (slot.res, slot.word) = (-libc::ETIME, 0);
+                    self.wake(index, tasks);
+                }
+                Some(Waiter::Scope(index)) => {
+                    self.fire(ScopeIndex::new(index));
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Wakes whoever waits for a slot: a task of ours directly, anybody else after the batch.
+    fn wake(&mut self, index: u32, tasks: &mut Tasks) {
+        let Some(waker) = self.table.at(index).waker.take() else {
+            return;
+        };
+        match TaskNumber::of(&waker) {
+            // Dropping a waker of ours does nothing.
+            Some(number) if number.inbox() == self.inbox.number() => tasks.wake(number),
+            _ => self.debris.wakers.push(waker),
+        }
+    }
+
+    // ---- before a sleep ----
+
+    /// Arms what has waited for the loop to have nothing else to do. Gives the moment until which
+    /// it may sleep; `None`: something is to be handed over first.
+    pub(crate) fn prepare_sleep(&mut self) -> Option<Instant> {
+        while let Some(key) = self.arming.pop() {
+            self.arm_scope(key);
+        }
+        self.flush();
+        if !self.cancels.is_empty() || !self.backlog.is_empty() || !self.debris.is_empty() {
+            return None;
+        }
+        Some(self.heap.first().unwrap_or(Instant::FAR_FUTURE))
+    }
+
+    /// Sees to it that a kernel timeout fires at the heap's front: for a loop that is embedded in
+    /// another one and does not sleep here.
+    pub(crate) fn set_alarm(&mut self) {
+        let Some(first) = self.heap.first() else {
+            return;
+        };
+        if self.alarm.is_some_and(|alarm| alarm <= first) || !self.driver.reserve(1) {
+            return;
+        }
+        let ts = self.driver.scratch(0).put(first.timespec());
+        let alarm = Token::control(Control::Timer, 0);
+        let request = match self.alarm {
+            None => Request::new(opcode::TIMEOUT, -1)
+                .addr(ts)
+                .len(1)
+                .op_flags(TIMEOUT_ABS)
+                .with_token(alarm),
+            // If it has fired meanwhile this finds nothing, and the next turn arms another.
+            Some(_) => Request::new(opcode::TIMEOUT_REMOVE, -1)
+                .addr(as_pointer(alarm))
+                .addr2(ts)
+                .op_flags(TIMEOUT_ABS | TIMEOUT_UPDATE)
+                .flags(flags::CQE_SKIP_SUCCESS)
+                .with_token(Token::control(Control::Ignored, 0)),
+        };
+        self.driver.submit(&[request]);
+        self.alarm = Some(first);
+    }
+
+    /// Whether another turn has something to hand over, to take, or to see to.
+    pub(crate) fn is_busy(&mut self) -> bool {
+        self.driver.wants_enter()
+            || self.driver.has_more()
+            || !self.cancels.is_empty()
+            || !self.backlog.is_empty()
+            || !self.debris.is_empty()
+    }
+
+    // ---- to other rings ----
+
+    /// Sends a message to the ring of `target`, which sleeps. `false`: that ring can't be held.
+    pub(crate) fn message(&mut self, inbox: &Inbox, target: RuntimeId) -> bool {
+        let known = self.peers.iter().position(|(id, _)| *id == target);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                // From a ring only.
+                let Some(ring) = self.driver.ring_fd().and_then(|_| inbox.ring(target)) else {
+                    return false;
+                };
+                self.peers.retain(|(_, ring)| Arc::strong_count(ring) > 1);
+                self.peers.push((target, ring));
+                self.peers.len() - 1
+            }
+        };
+        if !self.driver.reserve(1) {
+            return false;
+        }
+        // Held in `peers`, so the number means that ring (R14). If its thread is gone the message
+        // is lost, and nobody needs it.
+        let request = Request::new(opcode::MSG_RING, self.peers[at].1.as_raw_fd())
+            .off(Token::control(Control::Message, 0).user_data())
+            .flags(flags::CQE_SKIP_SUCCESS)
+            .with_token(Token::control(Control::MessageFailed, inbox.number()));
+        self.driver.submit(&[request]);
+        true
+    }
+}
+
+/// Tells the waiters of the heap their places.
+fn placing<'a>(table: &'a mut Table, scopes: &'a mut Scopes) -> impl FnMut(Waiter, u32) + 'a {
+    move |waiter, place| match waiter {
+        Waiter::Slot(index) => table.at(index).word = place,
+        Waiter::Scope(index) => scopes.at(ScopeIndex::new(index)).place = place,
+    }
+}
+
+const fn linked(mut request: Request) -> Request {
+    request.flags |= flags::LINK;
+    request
+}
+
+/// The timeout behind an operation: absolute, and silent but in its effect.
+fn link_timeout(key: Key, deadline: Instant, scratch: &mut Scratch) -> Request {
+    Request::new(opcode::LINK_TIMEOUT, -1)
+        .addr(scratch.put(deadline.timespec()))
+        .len(1)
+        .op_flags(TIMEOUT_ABS)
+        .flags(flags::CQE_SKIP_SUCCESS)
+        .with_token(key.token().with_tag(Tag::Timeout))
+}
+
+/// Cancels by token, and is heard of only if it does not succeed.
+fn cancel_request(victim: Token) -> Request {
+    Request::new(opcode::ASYNC_CANCEL, -1)
+        .addr(as_pointer(victim))
+        .flags(flags::CQE_SKIP_SUCCESS)
+        .with_token(victim.with_tag(Tag::Cancel))
+}
+
+/// A token in a field that usually holds an address.
+const fn as_pointer(token: Token) -> *const u8 {
+    std::ptr::without_provenance(token.user_data() as usize)
+}

@@ -1,0 +1,417 @@
+//! How a request to stop travels: deadlines that fire, leaves that are hit, futures that go.
+
+use super::{Core, placing};
+use crate::Instant;
+use crate::debris::Remains;
+use crate::error::Cause;
+use crate::op::table::{Cancel, Key, Kind, NO_SLOT, State};
+use crate::op::{Orphan, Token};
+use crate::scope::{Deadline, ScopeIndex, ScopeKey};
+use crate::timers::{NOWHERE, Waiter};
+
+/// How often a cancel is sent for one operation: the kernel answers ENOENT or EALREADY also when
+/// it looked at the wrong moment (R8).
+const CANCEL_ASKS_MAX: u8 = 4;
+
+/// Requests that no scope made: numbers that none reaches.
+const ENDED: u64 = u64::MAX;
+const POLLED_ELSEWHERE: u64 = u64::MAX - 1;
+
+/// How a scope ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Closed {
+    /// Its deadline passed, and nobody further out asked: a cancellation that comes out is its
+    /// own time-out (C8).
+    pub(crate) timed_out: bool,
+    /// No await has returned the request: the body ended without knowing of it.
+    pub(crate) unheard: bool,
+}
+
+impl Core {
+    // ---- requests ----
+
+    /// The deadline of `scope` has passed: asks everything below it to stop.
+    pub(super) fn fire(&mut self, scope: ScopeIndex) -> u64 {
+        self.scopes.at(scope).fired = true;
+        self.disarm_scope(scope);
+        if let Some(waker) = self.scopes.at(scope).waker.take() {
+            self.debris.wakers.push(waker); // With no leaf below, nobody else would be woken.
+        }
+        self.request(scope)
+    }
+
+    /// Asks everything below `scope` to stop. Gives the number of the request.
+    pub(crate) fn request(&mut self, scope: ScopeIndex) -> u64 {
+        let number = self.scopes.request(scope);
+        for at in self.scopes.subtree(scope) {
+            // Newest first: the kernel's table gives those up the fastest (M).
+            let mut leaf = self.scopes.at(at).first_leaf;
+            while leaf != NO_SLOT {
+                let next = self.table.at(leaf).next;
+                self.hit(leaf, number);
+                leaf = next;
+            }
+        }
+        number
+    }
+
+    /// A request reaches a leaf. What has completed is left alone (C1).
+    pub(super) fn hit(&mut self, index: u32, number: u64) {
+        let key = self.table.key_of(index);
+        let slot = self.table.slot(key);
+        match (slot.state, slot.kind) {
+            (State::Done, Kind::OneShot | Kind::Sleep) | (State::Orphaned, _) => return,
+            (State::InFlight, Kind::OneShot | Kind::Sleep) => {
+                // Woken by its own completion, when the kernel is done with it (C4).
+                slot.cause = number;
+                return self.ask_cancel(key);
+            }
+            // Its waiter leaves; it stays armed.
+            (State::InFlight | State::Done, Kind::Multishot) => {}
+            (State::Queued, _) => self.cancel_queued(key),
+            (State::Timer, _) => {
+                self.leave_heap(key);
+                let slot = self.table.slot(key);
+                slot.state = State::Done;
+                (slot.res, slot.word) = (-libc::ECANCELED, 0);
+            }
+            (State::Join, _) => {
+                self.debris.forwards.push((slot.word, slot.res as u32));
+                slot.cause = number;
+                return;
+            }
+        }
+        let slot = self.table.slot(key);
+        slot.cause = number;
+        if let Some(waker) = slot.waker.take() {
+            self.debris.wakers.push(waker);
+        }
+    }
+
+    /// An operation that waits for its place ends here: the kernel never saw it (R8).
+    fn cancel_queued(&mut self, key: Key) {
+        self.backlog.retain(|waiting| waiting.key != key);
+        if self.table.slot(key).carrier {
+            self.carried(key.index, 0);
+        }
+        let slot = self.table.slot(key);
+        slot.state = State::Done;
+        (slot.res, slot.word) = (-libc::ECANCELED, 0);
+        self.kernel_sleeps -= u32::from(slot.kind == Kind::Sleep);
+        if slot.kind == Kind::Multishot {
+            slot.cold().shots.push_back((-libc::ECANCELED, 0));
+        }
+    }
+
+    /// Asks the kernel to cancel an operation in flight.
+    fn ask_cancel(&mut self, key: Key) {
+        let slot = self.table.slot(key);
+        if let Cancel::No = slot.cancel {
+            slot.cancel = Cancel::Asked(1);
+            self.cancels.push_back(key.token());
+        }
+    }
+
+    /// A cancel was not silent, so it did not succeed: not found, or running. The completion is on
+    /// its way, unless the kernel looked at the wrong moment: asked again, boundedly (R8).
+    pub(super) fn cancel_answered(&mut self, token: Token) {
+        let Some(slot) = self.table.of_token(token) else {
+            return;
+        };
+        if slot.is_in_flight()
+            && let Cancel::Asked(asked) = &mut slot.cancel
+            && *asked < CANCEL_ASKS_MAX
+        {
+            *asked += 1;
+            self.cancels
+                .push_back(self.table.key_of(token.index()).token());
+        }
+    }
+
+    /// An operation that had a scope's deadline behind it has ended: the scope needs another
+    /// carrier, unless it was the deadline that ended it.
+    pub(super) fn carried(&mut self, index: u32, res: i32) {
+        let slot = self.table.at(index);
+        let (timed, generation) = (ScopeIndex::new(slot.word), slot.res as u32);
+        let asked = slot.cause != 0 || slot.state == State::Orphaned;
+        let scope = slot.scope;
+        slot.carrier = false;
+        let alive = match self.scopes.find(timed, generation) {
+            Some(scope) => {
+                scope.carrier = NO_SLOT;
+                true
+            }
+            None => false,
+        };
+        if res != -libc::ECANCELED || asked {
+            return;
+        }
+        let covered = alive && self.scopes.is_within(scope, timed);
+        if alive {
+            // This one has ended, so that the request must not be sent after it.
+            self.table.at(index).state = State::Done;
+            let number = self.fire(timed);
+            let slot = self.table.at(index);
+            slot.state = State::InFlight;
+            slot.cause = if covered { number } else { 0 };
+        }
+        if !covered {
+            self.table.at(index).cancel = Cancel::Stray;
+        }
+    }
+
+    pub(super) fn cause(&self, number: u64) -> Cause {
+        match number {
+            ENDED => Cause::Ended,
+            POLLED_ELSEWHERE => Cause::NotRunning,
+            _ => Cause::Request(None),
+        }
+    }
+
+    /// An await under `scope` returned the request `number`: it is used up (C2).
+    pub(super) fn delivered(&mut self, scope: ScopeIndex, number: u64) {
+        if number < POLLED_ELSEWHERE {
+            self.scopes.delivered(scope, number);
+        }
+    }
+
+    /// The future of `key` is polled where this loop does not turn.
+    pub(crate) fn give_up(&mut self, key: Key) {
+        if self.table.slot(key).cause == 0 {
+            self.hit(key.index, POLLED_ELSEWHERE);
+        }
+    }
+
+    // ---- futures that go ----
+
+    /// The future of an operation is gone: its outcome is the payload's own business (R6).
+    pub(crate) fn abandon(&mut self, key: Key, orphan: Box<dyn Orphan>) {
+        if self.table.slot(key).state == State::Queued {
+            self.cancel_queued(key);
+        }
+        let slot = self.table.slot(key);
+        let waker = slot.waker.take();
+        slot.cold().orphan = Some(orphan);
+        self.debris.drops.extend(waker);
+        if self.table.slot(key).state == State::Done {
+            let mut slot = self.vacate(key);
+            self.counts.orphans += 1;
+            self.debris.remains.extend(Remains::of(&mut slot));
+            return;
+        }
+        self.orphan(key);
+    }
+
+    /// The future of a leaf is gone that lent nothing: a sleep, or a wait for a task.
+    pub(crate) fn release(&mut self, key: Key) {
+        match self.table.slot(key).state {
+            State::InFlight => {
+                let waker = self.table.slot(key).waker.take();
+                self.debris.drops.extend(waker);
+                return self.orphan(key);
+            }
+            State::Queued => self.cancel_queued(key),
+            State::Timer => self.leave_heap(key),
+            State::Done | State::Join | State::Orphaned => {}
+        }
+        let slot = self.vacate(key);
+        self.debris.drops.extend(slot.waker);
+    }
+
+    /// Leaves an operation in flight to itself, and sees to it that it ends.
+    fn orphan(&mut self, key: Key) {
+        self.let_go_of_carrier(key);
+        self.unlink(key.index);
+        self.table.slot(key).state = State::Orphaned;
+        self.ask_cancel(key);
+    }
+
+    /// The scope whose deadline is behind an operation that goes must find another carrier.
+    fn let_go_of_carrier(&mut self, key: Key) {
+        let slot = self.table.slot(key);
+        if slot.carrier {
+            slot.carrier = false;
+            let (timed, generation) = (ScopeIndex::new(slot.word), slot.res as u32);
+            if let Some(scope) = self.scopes.find(timed, generation) {
+                scope.carrier = NO_SLOT;
+            }
+        }
+    }
+
+    fn leave_heap(&mut self, key: Key) {
+        let place = self.table.slot(key).word;
+        if place != NOWHERE {
+            let Self {
+                heap,
+                table,
+                scopes,
+                ..
+            } = self;
+            heap.remove(place, placing(table, scopes));
+        }
+    }
+
+    // ---- leaves and their scopes ----
+
+    /// Registers a slot as a leaf of `scope`: four writes.
+    pub(super) fn link(&mut self, index: u32, scope: ScopeIndex) {
+        if scope == ScopeIndex::NONE {
+            return;
+        }
+        let next = std::mem::replace(&mut self.scopes.at(scope).first_leaf, index);
+        if next != NO_SLOT {
+            self.table.at(next).previous = index;
+        }
+        let slot = self.table.at(index);
+        slot.scope = scope;
+        slot.previous = NO_SLOT;
+        slot.next = next;
+    }
+
+    pub(super) fn unlink(&mut self, index: u32) {
+        let slot = self.table.at(index);
+        let (scope, previous, next) = (slot.scope, slot.previous, slot.next);
+        if scope == ScopeIndex::NONE {
+            return;
+        }
+        slot.scope = ScopeIndex::NONE;
+        match previous {
+            NO_SLOT => self.scopes.at(scope).first_leaf = next,
+            previous => self.table.at(previous).next = next,
+        }
+        if next != NO_SLOT {
+            self.table.at(next).previous = previous;
+        }
+    }
+
+    /// A leaf is polled under `scope` now, wherever it was before (R13).
+    pub(crate) fn reattach(&mut self, index: u32, scope: ScopeIndex) {
+        if self.table.at(index).scope != scope {
+            self.unlink(index);
+            self.link(index, scope);
+        }
+    }
+
+    // ---- scopes with deadlines ----
+
+    /// Opens a scope below `parent`. A span of zero has passed at once: whatever awaits under it
+    /// is stopped at its first await.
+    pub(crate) fn open_scope(&mut self, parent: ScopeIndex, deadline: Deadline) -> ScopeKey {
+        let key = self.scopes.open(parent, deadline);
+        if deadline == Deadline::After(std::time::Duration::ZERO) {
+            self.fire(key.index);
+        }
+        key
+    }
+
+    /// Closes a scope: leaves that live on belong to its parent now.
+    pub(crate) fn close_scope(&mut self, key: ScopeKey) -> Closed {
+        let scope = self.scopes.at(key.index);
+        let (parent, fired, unheard) = (scope.parent, scope.fired, scope.pending != 0);
+        let timed_out = fired && !self.scopes.asked_from_outside(key.index);
+        let mut leaf = self.scopes.at(key.index).first_leaf;
+        while leaf != NO_SLOT {
+            let next = self.table.at(leaf).next;
+            self.unlink(leaf);
+            self.link(leaf, parent);
+            leaf = next;
+        }
+        self.disarm_scope(key.index);
+        let scope = self.scopes.close(key.index);
+        self.debris.drops.extend(scope.waker);
+        Closed { timed_out, unheard }
+    }
+
+    /// A scope's body is pending: if no operation carries its deadline, its own timer will be
+    /// armed once the loop is about to sleep, and `waker` woken when it fires.
+    ///
+    /// `false`: it needs no waker.
+    pub(crate) fn scope_pending(&mut self, key: ScopeKey) -> bool {
+        let scope = self.scopes.at(key.index);
+        if scope.fired || scope.carrier != NO_SLOT {
+            return false;
+        }
+        if !scope.arming && scope.place == NOWHERE {
+            scope.arming = true;
+            self.arming.push(key);
+        }
+        true
+    }
+
+    pub(super) fn arm_scope(&mut self, key: ScopeKey) {
+        let Some(scope) = self.scopes.find(key.index, key.generation) else {
+            return;
+        };
+        scope.arming = false;
+        if scope.fired || scope.carrier != NO_SLOT || scope.place != NOWHERE {
+            return;
+        }
+        let deadline = match scope.deadline {
+            Deadline::Never => return,
+            Deadline::At(deadline) => deadline,
+            Deadline::After(span) => {
+                let deadline = self.driver.now() + span;
+                self.scopes.at(key.index).deadline = Deadline::At(deadline);
+                deadline
+            }
+        };
+        if deadline != Instant::FAR_FUTURE {
+            let Self {
+                heap,
+                table,
+                scopes,
+                ..
+            } = self;
+            heap.push(
+                deadline,
+                Waiter::Scope(key.index.get()),
+                placing(table, scopes),
+            );
+        }
+    }
+
+    fn disarm_scope(&mut self, scope: ScopeIndex) {
+        let place = self.scopes.at(scope).place;
+        if place != NOWHERE {
+            let Self {
+                heap,
+                table,
+                scopes,
+                ..
+            } = self;
+            heap.remove(place, placing(table, scopes));
+        }
+    }
+
+    // ---- the end ----
+
+    /// Asks everything to stop that the kernel still has, the newest first.
+    pub(crate) fn cancel_all(&mut self) {
+        for key in self.table.keys().into_iter().rev() {
+            match self.table.slot(key).state {
+                State::Queued | State::InFlight => {
+                    // Held by a future outside of the tasks: it will be told.
+                    self.hit(key.index, ENDED);
+                    if self.table.slot(key).kind == Kind::Multishot
+                        && self.table.slot(key).is_in_flight()
+                    {
+                        self.ask_cancel(key);
+                    }
+                }
+                State::Timer => self.hit(key.index, ENDED),
+                State::Orphaned | State::Done | State::Join => {}
+            }
+        }
+    }
+
+    /// Asks again for what has not come, at the end of the runtime.
+    pub(crate) fn cancel_again(&mut self) {
+        for key in self.table.keys() {
+            let slot = self.table.slot(key);
+            if slot.is_in_flight() {
+                slot.cancel = Cancel::Asked(CANCEL_ASKS_MAX);
+                self.cancels.push_back(key.token());
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The one thread-local structure: which runtime, task and scope is being polled here.
+
+use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
+use std::ptr;
+use std::rc::Rc;
+
+use crate::inbox::{Inbox, RuntimeId};
+use crate::runtime::Runtime;
+use crate::scope::ScopeIndex;
+
+pub(crate) struct Current {
+    /// Null outside of `turn`.
+    runtime: Cell<*const Runtime>,
+    /// The task that is being polled.
+    pub(crate) task: Cell<u32>,
+    /// The scope that is being polled; `NONE` while the task has no scope yet.
+    pub(crate) scope: Cell<ScopeIndex>,
+    /// A leaf of ours is pending that has no slot, since its task is ready again already.
+    pub(crate) yielded: Cell<bool>,
+}
+
+/// No task is being polled.
+pub(crate) const NO_TASK: u32 = u32::MAX;
+
+thread_local! {
+    static CURRENT: Current = const {
+        Current {
+            runtime: Cell::new(ptr::null()),
+            task: Cell::new(NO_TASK),
+            scope: Cell::new(ScopeIndex::NONE),
+            yielded: Cell::new(false),
+        }
+    };
+
+    // Every runtime made on this thread that is alive, or has ended with operations whose
+    // futures are still there: so that a future dropped outside of `turn` finds its own.
+    static RUNTIMES: RefCell<Vec<Rc<Runtime>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `f` with the runtime that is turning on this thread.
+pub(crate) fn with<R>(f: impl FnOnce(Option<(&Runtime, &Current)>) -> R) -> R {
+    CURRENT.with(|current| {
+        // SAFETY: null, or set by an `Entered` that borrows the runtime and is still alive.
+        let runtime = unsafe { current.runtime.get().as_ref() };
+        f(runtime.map(|runtime| (runtime, current)))
+    })
+}
+
+/// Calls `f` with the runtime `id`, turning or not, if it is on this thread and has something
+/// left to answer for.
+pub(crate) fn with_id<R>(id: RuntimeId, f: impl FnOnce(Option<&Runtime>) -> R) -> R {
+    let turning = with(|current| match current {
+        Some((runtime, _)) if runtime.id() == id => Some(ptr::from_ref(runtime)),
+        _ => None,
+    });
+    if let Some(runtime) = turning {
+        // SAFETY: as in `with`; the `Entered` that set it is below us on the stack.
+        return f(Some(unsafe { &*runtime }));
+    }
+    let registered = find(id);
+    f(registered.as_deref())
+}
+
+#[cold]
+fn find(id: RuntimeId) -> Option<Rc<Runtime>> {
+    // Gone at the end of the thread: then nobody can know, and the caller leaks (R2).
+    RUNTIMES
+        .try_with(|all| {
+            all.borrow()
+                .iter()
+                .find(|runtime| runtime.id() == id)
+                .cloned()
+        })
+        .ok()
+        .flatten()
+}
+
+pub(crate) fn register(runtime: Rc<Runtime>) {
+    RUNTIMES.with(|all| all.borrow_mut().push(runtime));
+}
+
+pub(crate) fn deregister(id: RuntimeId) {
+    let removed = RUNTIMES.try_with(|all| {
+        let mut all = all.borrow_mut();
+        let at = all.iter().position(|runtime| runtime.id() == id)?;
+        Some(all.swap_remove(at))
+    });
+    drop(removed); // Its memory goes outside of the borrow.
+}
+
+/// Makes a runtime the thread's current one until it is dropped.
+pub(crate) struct Entered<'a> {
+    outer: *const Runtime,
+    outer_task: u32,
+    outer_scope: ScopeIndex,
+    _runtime: PhantomData<&'a Runtime>,
+}
+
+impl<'a> Entered<'a> {
+    pub(crate) fn new(runtime: &'a Runtime) -> Self {
+        CURRENT.with(|current| Self {
+            outer: current.runtime.replace(runtime),
+            outer_task: current.task.replace(NO_TASK),
+            outer_scope: current.scope.replace(ScopeIndex::NONE),
+            _runtime: PhantomData,
+        })
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        CURRENT.with(|current| {
+            current.runtime.set(self.outer);
+            current.task.set(self.outer_task);
+            current.scope.set(self.outer_scope);
+        });
+    }
+}
+
+/// Says which task and scope is polled from here on.
+pub(crate) fn set(task: u32, scope: ScopeIndex) {
+    CURRENT.with(|current| {
+        current.task.set(task);
+        current.scope.set(scope);
+    });
+}
+
+/// Whether a runtime is turning on this thread.
+pub(crate) fn is_turning() -> bool {
+    with(|current| current.is_some())
+}
+
+/// Sends the wake-up of a sleeping runtime as a message from the ring of this thread, which
+/// costs half of what an eventfd does. `false`: no ring here, or its target can't be held.
+pub(crate) fn message_ring(inbox: &Inbox, target: RuntimeId) -> bool {
+    with(|current| match current {
+        Some((runtime, _)) => runtime.message_ring(inbox, target),
+        None => false,
+    })
+}

@@ -1,0 +1,77 @@
+//! User code that must run when nothing is borrowed (R10): wakers that are not ours, and payloads
+//! whose operation ended after their future was gone.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
+
+use crate::op::table::{Kind, Slot};
+use crate::op::{Cqe, Orphan};
+
+/// Collected while something is borrowed, seen to when nothing is.
+#[derive(Default)]
+pub(crate) struct Debris {
+    pub(crate) wakers: Vec<Waker>,
+    pub(crate) drops: Vec<Waker>,
+    pub(crate) remains: Vec<Remains>,
+    /// Tasks, by index and generation, that a request is forwarded to: who was cancelled awaits
+    /// them.
+    pub(crate) forwards: Vec<(u32, u32)>,
+}
+
+/// What an operation leaves whose future is gone: its payload, and completions nobody fetched.
+pub(crate) struct Remains {
+    orphan: Box<dyn Orphan>,
+    shots: VecDeque<(i32, u32)>,
+}
+
+impl Remains {
+    /// Of a slot that is vacant now, if it has a payload.
+    pub(crate) fn of(slot: &mut Slot) -> Option<Self> {
+        let mut cold = slot.cold.take()?;
+        if slot.kind != Kind::Multishot {
+            cold.shots.push_back((slot.res, slot.word));
+        }
+        Some(Self {
+            orphan: cold.orphan?,
+            shots: cold.shots,
+        })
+    }
+
+    fn see_to(mut self) {
+        // A slot is vacated with its last completion, so there is one.
+        let last = self.shots.pop_back().unwrap_or((-libc::ECANCELED, 0));
+        for (res, flags) in self.shots {
+            quietly(|| self.orphan.shot(Cqe::new(res, flags)));
+        }
+        quietly(|| self.orphan.orphaned(Cqe::new(last.0, last.1)));
+    }
+}
+
+impl Debris {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.wakers.is_empty()
+            && self.drops.is_empty()
+            && self.remains.is_empty()
+            && self.forwards.is_empty()
+    }
+
+    /// Runs it all but `forwards`. A panic in one of them harms nobody (C10); the hook has
+    /// reported it.
+    pub(crate) fn clear_away(&mut self) {
+        for waker in self.wakers.drain(..) {
+            quietly(|| waker.wake());
+        }
+        for waker in self.drops.drain(..) {
+            quietly(|| drop(waker));
+        }
+        for remains in self.remains.drain(..) {
+            remains.see_to();
+        }
+    }
+}
+
+/// Runs a piece of user code whose panic is nobody else's.
+pub(crate) fn quietly(f: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(f));
+}

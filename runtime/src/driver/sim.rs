@@ -1,0 +1,627 @@
+//! A small kernel in memory: what a real one cannot be made to do on demand.
+//!
+//! It has a clock that jumps to the next event, NOPs, timeouts and links, pipes, cancels, and
+//! [scripts](Script) that say what becomes of an operation: late, short, failing, twice. Reads in
+//! flight are scribbled on at each enter, as a real kernel may: a buffer that was freed too early
+//! shows under Miri or AddressSanitizer.
+//!
+//! # Divergence from io_uring
+//!
+//! * No files, sockets or descriptors of the process: what it does not know is EINVAL, or EBADF.
+//! * Time passes only while the loop sleeps.
+//! * A loop that sleeps with no event ahead and no other thread to wake it is an error, not a hang.
+//!
+//! # Examples
+//!
+//! ```
+//! use coring_runtime::{Runner, Timer, now, sim};
+//! use std::time::Duration;
+//!
+//! let kernel = sim::Kernel::new();
+//! let mut runner = Runner::builder().sim(&kernel).build().unwrap();
+//! runner.run(async {
+//!     let begin = now();
+//!     Timer::after(Duration::from_secs(86_400)).await.unwrap(); // Takes no time here.
+//!     assert_eq!(now() - begin, Duration::from_secs(86_400));
+//! });
+//! ```
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use io_uring::opcode as op;
+
+use super::{Completion, DriverStats, Request, Scratch, Wait, flags, opcode};
+use crate::Instant;
+use crate::inbox::Inbox;
+use crate::op::Token;
+
+/// How long a sleeping loop with no event ahead waits for another thread, in real time.
+const DEADLOCK_AFTER: Duration = Duration::from_secs(10);
+
+/// The first descriptor number of the simulated pipes: none of the process's.
+const FIRST_FD: RawFd = 1 << 20;
+
+/// What a pipe holds at the most, as Linux's do by default (pipe(7)).
+const PIPE_BYTES_MAX: usize = 65_536;
+
+/// What becomes of the next operation with some opcode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Script {
+    /// It completes at once.
+    Result(i32),
+    /// It completes after this span, unless it is cancelled first.
+    After(Duration, i32),
+    /// It completes after this span, and cancels come too late: they get EALREADY.
+    Uncancellable(Duration, i32),
+    /// It completes when it is cancelled, with this result: a cancel that lost a race.
+    WhenCancelled(i32),
+    /// It completes twice.
+    Duplicate(i32),
+    /// A completion of another generation of its slot comes first.
+    Stale(i32),
+    /// A transfer of at most so many bytes.
+    Short(usize),
+    /// A multishot: these with more to come, then this one as the last, or none.
+    Shots(Vec<i32>, Option<i32>),
+    /// A zero-copy send: this result, and the notification after the span.
+    Notified(i32, Duration),
+}
+
+/// The handle by which a test steers the simulated kernel of one runtime.
+#[derive(Clone)]
+pub struct Kernel(Rc<RefCell<State>>);
+
+#[derive(Default)]
+struct State {
+    clock_ns: u64,
+    scripts: BTreeMap<u8, VecDeque<Script>>,
+    pending: BTreeMap<u64, Pending>,
+    /// By moment and order of making.
+    events: BTreeMap<(u64, u64), Event>,
+    made: u64,
+    cq: VecDeque<Completion>,
+    pipes: HashMap<RawFd, Rc<RefCell<Pipe>>, BuildHasherDefault<DefaultHasher>>,
+    next_fd: RawFd,
+    refused_enters: u32,
+    failing_enter: Option<(i32, usize)>,
+    sq_entries: Option<usize>,
+}
+
+/// An operation that has not completed.
+struct Pending {
+    request: Request,
+    when_cancelled: OnCancel,
+}
+
+#[derive(Clone, Copy)]
+enum OnCancel {
+    Cancelled,
+    Result(i32),
+    TooLate,
+}
+
+enum Event {
+    /// The operation completes.
+    Complete(u64, i32, u32),
+    /// The timeout behind the operation fires.
+    LinkTimeout(u64),
+}
+
+#[derive(Default)]
+struct Pipe {
+    bytes: VecDeque<u8>,
+    writer_closed: bool,
+    reader_closed: bool,
+}
+
+impl Kernel {
+    /// A kernel with nothing in it, at the start of its clock.
+    pub fn new() -> Self {
+        Self(Rc::new(RefCell::new(State {
+            next_fd: FIRST_FD,
+            ..State::default()
+        })))
+    }
+
+    /// Has the next operation with `opcode` that is not scripted yet do this.
+    pub fn script(&self, opcode: u8, script: Script) {
+        self.0
+            .borrow_mut()
+            .scripts
+            .entry(opcode)
+            .or_default()
+            .push_back(script);
+    }
+
+    /// The next `n` enters take nothing from the queue (EAGAIN).
+    pub fn refuse_enters(&self, n: u32) {
+        self.0.borrow_mut().refused_enters = n;
+    }
+
+    /// The next enter fails with `errno` after it took `taken` entries.
+    pub fn fail_enter(&self, errno: i32, taken: usize) {
+        self.0.borrow_mut().failing_enter = Some((errno, taken));
+    }
+
+    /// The submission queue has room for so many (before a runner is built on it).
+    pub fn sq_entries(&self, entries: usize) {
+        self.0.borrow_mut().sq_entries = Some(entries);
+    }
+
+    /// A pipe: the descriptors to read from and to write to.
+    pub fn pipe(&self) -> (RawFd, RawFd) {
+        let mut state = self.0.borrow_mut();
+        let (reader, writer) = (state.next_fd, state.next_fd + 1);
+        state.next_fd += 2;
+        let pipe = Rc::new(RefCell::new(Pipe::default()));
+        state.pipes.insert(reader, pipe.clone());
+        state.pipes.insert(writer, pipe);
+        (reader, writer)
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, span: Duration) {
+        let mut state = self.0.borrow_mut();
+        state.clock_ns += span.as_nanos() as u64;
+        state.mature();
+    }
+
+    /// Operations that have not completed.
+    pub fn pending(&self) -> usize {
+        self.0.borrow().pending.len()
+    }
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernel").finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn submit_all(&mut self, queue: &[Request]) {
+        let mut linked: Option<u64> = None;
+        for request in queue {
+            if request.opcode == opcode::LINK_TIMEOUT {
+                self.link_timeout(request, linked.take());
+                continue;
+            }
+            self.start(request);
+            linked = (request.flags & flags::LINK != 0).then_some(request.user_data);
+        }
+    }
+
+    fn link_timeout(&mut self, request: &Request, victim: Option<u64>) {
+        // As the kernel: alone, or split from its operation, it is an error.
+        let Some(victim) = victim else {
+            return self.complete(request.user_data, -libc::EINVAL, 0);
+        };
+        if self.pending.contains_key(&victim) {
+            let at = self.deadline(request);
+            self.at(at, Event::LinkTimeout(victim));
+        }
+    }
+
+    fn start(&mut self, request: &Request) {
+        let script = self
+            .scripts
+            .get_mut(&request.opcode)
+            .and_then(VecDeque::pop_front);
+        match script {
+            Some(script) => self.follow(request, script),
+            None => self.perform(request, usize::MAX),
+        }
+    }
+
+    fn follow(&mut self, request: &Request, script: Script) {
+        let id = request.user_data;
+        match script {
+            Script::Result(res) => self.complete(id, res, 0),
+            Script::Short(most) => self.perform(request, most),
+            Script::Duplicate(res) => {
+                self.complete(id, res, 0);
+                self.complete(id, res, 0);
+            }
+            Script::Stale(res) => {
+                let token = request.token();
+                let stale = Token::operation(token.index(), token.generation().wrapping_sub(1));
+                self.complete(stale.user_data(), res, 0);
+                self.perform(request, usize::MAX);
+            }
+            Script::After(span, res) => {
+                self.wait(request, OnCancel::Cancelled);
+                self.after(span, Event::Complete(id, res, 0));
+            }
+            Script::Uncancellable(span, res) => {
+                self.wait(request, OnCancel::TooLate);
+                self.after(span, Event::Complete(id, res, 0));
+            }
+            Script::WhenCancelled(res) => self.wait(request, OnCancel::Result(res)),
+            Script::Shots(shots, last) => {
+                self.wait(request, OnCancel::Cancelled);
+                for res in shots {
+                    self.post(id, res, Completion::MORE);
+                }
+                if let Some(last) = last {
+                    self.complete(id, last, 0);
+                }
+            }
+            Script::Notified(res, span) => {
+                self.wait(request, OnCancel::TooLate);
+                self.post(id, res, Completion::MORE);
+                self.after(span, Event::Complete(id, 0, 0));
+            }
+        }
+    }
+
+    fn perform(&mut self, request: &Request, most: usize) {
+        let id = request.user_data;
+        match request.opcode {
+            opcode::NOP => self.complete(id, 0, 0),
+            opcode::TIMEOUT => {
+                self.wait(request, OnCancel::Cancelled);
+                let at = self.deadline(request);
+                self.at(at, Event::Complete(id, -libc::ETIME, 0));
+            }
+            opcode::ASYNC_CANCEL => {
+                let res = self.cancel(request.addr.addr() as u64);
+                self.answer(request, res);
+            }
+            op::Read::CODE | op::Recv::CODE | op::Write::CODE | op::Send::CODE => {
+                match self.transfer(request, most) {
+                    Some(res) => self.complete(id, res, 0),
+                    None => self.wait(request, OnCancel::Cancelled),
+                }
+            }
+            op::Close::CODE => {
+                let res = self.close(request.fd);
+                self.complete(id, res, 0);
+            }
+            _ => self.complete(id, -libc::EINVAL, 0),
+        }
+        self.serve_pipes();
+    }
+
+    /// Moves bytes between memory and a pipe. `None`: it has to wait.
+    fn transfer(&mut self, request: &Request, most: usize) -> Option<i32> {
+        let Some(pipe) = self.pipes.get(&request.fd) else {
+            return Some(-libc::EBADF);
+        };
+        let mut pipe = pipe.borrow_mut();
+        let len = (request.len as usize).min(most);
+        let reads = matches!(request.opcode, op::Read::CODE | op::Recv::CODE);
+        let n = if reads {
+            if pipe.bytes.is_empty() && !pipe.writer_closed && len > 0 {
+                return None;
+            }
+            len.min(pipe.bytes.len())
+        } else {
+            if pipe.reader_closed {
+                return Some(-libc::EPIPE);
+            }
+            let room = PIPE_BYTES_MAX - pipe.bytes.len();
+            if room == 0 && len > 0 {
+                return None;
+            }
+            len.min(room)
+        };
+        for i in 0..n {
+            // SAFETY: `addr..addr + len` is the operation's until it completes (R1).
+            let byte = unsafe { request.addr.add(i) };
+            if reads {
+                let value = pipe.bytes.pop_front().unwrap_or_default();
+                // SAFETY: as above; a read's memory is writable.
+                unsafe { byte.write(value) };
+            } else {
+                // SAFETY: as above; a write's memory is initialised.
+                pipe.bytes.push_back(unsafe { byte.read() });
+            }
+        }
+        Some(n as i32)
+    }
+
+    /// Completes transfers that had to wait and need not any more.
+    fn serve_pipes(&mut self) {
+        let waiting: Vec<u64> = self.pending.keys().copied().collect();
+        for id in waiting {
+            let Some(pending) = self.pending.get(&id) else {
+                continue;
+            };
+            let OnCancel::Cancelled = pending.when_cancelled else {
+                continue;
+            };
+            let request = pending.request;
+            if is_transfer(request.opcode)
+                && self.pipes.contains_key(&request.fd)
+                && let Some(res) = self.transfer(&request, usize::MAX)
+            {
+                self.complete(id, res, 0);
+            }
+        }
+    }
+
+    fn close(&mut self, fd: RawFd) -> i32 {
+        // As the kernel's: operations in flight on it go on.
+        let Some(pipe) = self.pipes.get(&fd) else {
+            return -libc::EBADF;
+        };
+        let mut pipe = pipe.borrow_mut();
+        if (fd - FIRST_FD) % 2 == 0 {
+            pipe.reader_closed = true;
+        } else {
+            pipe.writer_closed = true;
+        }
+        0
+    }
+
+    fn cancel(&mut self, victim: u64) -> i32 {
+        let Some(pending) = self.pending.get(&victim) else {
+            return -libc::ENOENT;
+        };
+        match pending.when_cancelled {
+            OnCancel::TooLate => return -libc::EALREADY,
+            OnCancel::Result(res) => self.complete(victim, res, 0),
+            OnCancel::Cancelled => self.complete(victim, -libc::ECANCELED, 0),
+        }
+        0
+    }
+
+    fn wait(&mut self, request: &Request, when_cancelled: OnCancel) {
+        self.pending.insert(
+            request.user_data,
+            Pending {
+                request: *request,
+                when_cancelled,
+            },
+        );
+    }
+
+    /// The last completion of an operation.
+    fn complete(&mut self, id: u64, res: i32, flags: u32) {
+        self.pending.remove(&id);
+        self.post(id, res, flags);
+    }
+
+    fn post(&mut self, id: u64, res: i32, flags: u32) {
+        self.cq.push_back(Completion {
+            token: Token::from_user_data(id),
+            res,
+            flags,
+        });
+    }
+
+    /// Completes a request that is silent in its success.
+    fn answer(&mut self, request: &Request, res: i32) {
+        if res < 0 || request.flags & flags::CQE_SKIP_SUCCESS == 0 {
+            self.complete(request.user_data, res, 0);
+        }
+    }
+
+    fn deadline(&self, request: &Request) -> u64 {
+        // SAFETY: a timeout's `addr` is a timespec that is valid while it is submitted (R1).
+        let ts = unsafe { request.addr.cast::<libc::timespec>().read() };
+        let nanos = ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64;
+        let absolute = request.op_flags & 1 != 0;
+        if absolute {
+            nanos
+        } else {
+            self.clock_ns + nanos
+        }
+    }
+
+    fn after(&mut self, span: Duration, event: Event) {
+        self.at(self.clock_ns + span.as_nanos() as u64, event);
+    }
+
+    fn at(&mut self, moment_ns: u64, event: Event) {
+        self.made += 1;
+        self.events.insert((moment_ns, self.made), event);
+        self.mature();
+    }
+
+    /// Lets everything happen whose time has come.
+    fn mature(&mut self) {
+        while let Some(first) = self.events.first_entry() {
+            if first.key().0 > self.clock_ns {
+                return;
+            }
+            match first.remove() {
+                Event::Complete(id, res, flags) if self.pending.contains_key(&id) => {
+                    self.complete(id, res, flags);
+                }
+                Event::Complete(..) => {}
+                Event::LinkTimeout(victim) => {
+                    self.cancel(victim);
+                }
+            }
+        }
+    }
+
+    /// Writes into what is the kernel's for as long as it is: into reads in flight.
+    fn scribble(&self) {
+        for pending in self.pending.values() {
+            let Request {
+                opcode, addr, len, ..
+            } = pending.request;
+            if matches!(opcode, op::Read::CODE | op::Recv::CODE) && len > 0 && !addr.is_null() {
+                // SAFETY: `addr..addr + len` is writable until the operation completes (R1).
+                unsafe { addr.write(0xA5) };
+            }
+        }
+    }
+}
+
+const fn is_transfer(opcode: u8) -> bool {
+    matches!(
+        opcode,
+        op::Read::CODE | op::Recv::CODE | op::Write::CODE | op::Send::CODE
+    )
+}
+
+/// The driver over a [`Kernel`].
+pub(crate) struct Driver {
+    kernel: Kernel,
+    inbox: Option<&'static Inbox>,
+    queue: Vec<Request>,
+    scratch: Box<[Scratch]>,
+    queued: usize,
+    stats: DriverStats,
+}
+
+const SQ_ENTRIES: usize = 256;
+
+impl Driver {
+    pub(crate) fn new(kernel: &Kernel) -> Self {
+        let entries = kernel.0.borrow().sq_entries.unwrap_or(SQ_ENTRIES);
+        Self {
+            kernel: kernel.clone(),
+            inbox: None,
+            queue: Vec::new(),
+            scratch: (0..entries).map(|_| Scratch::new()).collect(),
+            queued: 0,
+            stats: DriverStats::default(),
+        }
+    }
+
+    pub(super) fn reserve(&mut self, n: usize) -> bool {
+        if self.scratch.len() - self.queue.len() < n {
+            let _ = self.hand_over();
+        }
+        self.scratch.len() - self.queue.len() >= n
+    }
+
+    pub(super) fn scratch(&mut self, i: usize) -> &mut Scratch {
+        let place = (self.queued + i) % self.scratch.len();
+        let scratch = &mut self.scratch[place];
+        scratch.clear();
+        scratch
+    }
+
+    pub(super) fn submit(&mut self, chain: &[Request]) {
+        assert!(
+            self.queue.len() + chain.len() <= self.scratch.len(),
+            "R3: nothing was reserved"
+        );
+        self.queue.extend_from_slice(chain);
+        self.queued += chain.len();
+    }
+
+    pub(super) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        if self.hand_over().is_err() {
+            return Ok(()); // As EAGAIN from io_uring: the next turn tries again.
+        }
+        let mut state = self.kernel.0.borrow_mut();
+        state.scribble();
+        let Wait::Until(until) = wait else {
+            return Ok(());
+        };
+        if !state.cq.is_empty() {
+            return Ok(());
+        }
+        let next = state
+            .events
+            .keys()
+            .next()
+            .map_or(u64::MAX, |&(moment, _)| moment);
+        let until = next.min(until.as_nanos());
+        if until != u64::MAX {
+            state.clock_ns = state.clock_ns.max(until);
+            state.mature();
+            state.serve_pipes();
+            return Ok(());
+        }
+        drop(state);
+        let parked = self
+            .inbox
+            .is_some_and(|inbox| inbox.parker().park(DEADLOCK_AFTER));
+        if parked {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::Deadlock,
+            "the simulated kernel has no event ahead, and no other thread woke the loop: every \
+             task waits for something that nothing leads to",
+        ))
+    }
+
+    /// Takes the queue, or what a test lets it take.
+    fn hand_over(&mut self) -> Result<(), i32> {
+        self.stats.enters += 1;
+        let mut state = self.kernel.0.borrow_mut();
+        if state.refused_enters > 0 {
+            state.refused_enters -= 1;
+            return Err(libc::EAGAIN);
+        }
+        let (errno, taken) = match state.failing_enter.take() {
+            Some((errno, taken)) => (errno, taken.min(self.queue.len())),
+            None => (0, self.queue.len()),
+        };
+        let queue: Vec<Request> = self.queue.drain(..taken).collect();
+        state.submit_all(&queue);
+        if errno == 0 { Ok(()) } else { Err(errno) }
+    }
+
+    pub(super) const fn wants_enter(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    #[expect(clippy::unused_self, reason = "the seam's form")]
+    pub(super) const fn has_more(&self) -> bool {
+        false
+    }
+
+    pub(super) fn reap(&mut self, batch: &mut Vec<Completion>) {
+        batch.extend(self.kernel.0.borrow_mut().cq.drain(..));
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        Instant::from_nanos(self.kernel.0.borrow().clock_ns)
+    }
+
+    pub(super) fn arm_unparker(&mut self, inbox: &'static Inbox) {
+        inbox.parker(); // Says that signals are to go there.
+        self.inbox = Some(inbox);
+    }
+
+    #[expect(clippy::unused_self, reason = "the seam's form")]
+    pub(super) fn event_fd(&self) -> io::Result<RawFd> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the simulated kernel has no descriptors to wait on: call `turn` in a loop",
+        ))
+    }
+
+    #[expect(clippy::unused_self, reason = "the seam's form")]
+    pub(super) const fn signal_event_fd(&self, _: bool) {}
+
+    #[expect(clippy::unused_self, reason = "the seam's form")]
+    pub(super) const fn supports(&self, opcode: u8) -> bool {
+        is_transfer(opcode)
+            || matches!(
+                opcode,
+                opcode::NOP
+                    | opcode::TIMEOUT
+                    | opcode::LINK_TIMEOUT
+                    | opcode::ASYNC_CANCEL
+                    | op::Close::CODE
+            )
+    }
+
+    pub(super) const fn stats(&self) -> DriverStats {
+        self.stats
+    }
+}

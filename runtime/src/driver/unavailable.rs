@@ -1,0 +1,231 @@
+//! Why a driver cannot be had, and what to do about it.
+
+use std::{error, fmt, fs, io};
+
+/// A driver could not be started: the cause, and the remedy.
+///
+/// # Examples
+///
+/// ```
+/// match coring_runtime::Runner::builder().build() {
+///     Ok(runner) => println!("runs on {}", runner.driver()),
+///     Err(unavailable) => eprintln!("{unavailable}"),
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unavailable {
+    /// What the kernel answered.
+    pub errno: i32,
+    /// What that means here.
+    pub reason: Reason,
+}
+
+/// Why io_uring cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The kernel has no io_uring, or was built without.
+    NoIoUring,
+    /// The kernel is older than 6.1: it lacks DEFER_TASKRUN.
+    TooOld {
+        /// `uname -r`.
+        release: String,
+    },
+    /// The sysctl `kernel.io_uring_disabled` forbids it.
+    Sysctl {
+        /// 1: for those outside of `kernel.io_uring_group`; 2: for everybody.
+        value: u32,
+    },
+    /// A seccomp filter forbids it, as those of container engines do.
+    Seccomp,
+    /// Something else forbids it: a security module, a sandbox.
+    Forbidden,
+    /// RLIMIT_MEMLOCK leaves no room for the rings.
+    Memlock {
+        /// The limit in bytes; `None` is unlimited: then it is the machine's memory.
+        limit: Option<u64>,
+    },
+    /// The process or the system has no descriptors left.
+    NoDescriptors,
+    /// The kernel lacks an opcode that coring cannot do without.
+    MissingOpcode(u8),
+    /// More than 4,096 runtimes live in this process.
+    TooManyRuntimes,
+    /// `CORING_DRIVER` asks for a driver that does not exist.
+    UnknownDriver {
+        /// What it says.
+        name: String,
+    },
+    /// Anything else.
+    Other,
+}
+
+impl Unavailable {
+    pub(crate) const fn new(errno: i32, reason: Reason) -> Self {
+        Self { errno, reason }
+    }
+
+    /// Of an error that setting up a ring gave.
+    #[expect(clippy::needless_pass_by_value, reason = "the form of `map_err`")]
+    pub(crate) fn of_setup(error: io::Error) -> Self {
+        let errno = error.raw_os_error().unwrap_or(0);
+        let reason = match errno {
+            libc::ENOSYS if seccomp_filters() => Reason::Seccomp,
+            libc::ENOSYS => Reason::NoIoUring,
+            libc::EINVAL => Reason::TooOld { release: release() },
+            libc::EPERM | libc::EACCES => match read_number("/proc/sys/kernel/io_uring_disabled") {
+                Some(value @ 1..) => Reason::Sysctl { value },
+                _ if seccomp_filters() => Reason::Seccomp,
+                _ => Reason::Forbidden,
+            },
+            libc::ENOMEM => Reason::Memlock {
+                limit: memlock_limit(),
+            },
+            libc::EMFILE | libc::ENFILE => Reason::NoDescriptors,
+            _ => Reason::Other,
+        };
+        Self { errno, reason }
+    }
+
+    /// What to change.
+    pub fn remedy(&self) -> String {
+        match &self.reason {
+            Reason::NoIoUring => "run on Linux 6.1 or newer, built with CONFIG_IO_URING".into(),
+            Reason::TooOld { .. } => "run on Linux 6.1 or newer".into(),
+            Reason::Sysctl { value: 1 } => "run `sysctl kernel.io_uring_disabled=0`, or add the \
+                 user to the group of `sysctl kernel.io_uring_group`"
+                .into(),
+            Reason::Sysctl { .. } => "run `sysctl kernel.io_uring_disabled=0`".into(),
+            Reason::Seccomp => "allow io_uring_setup, io_uring_enter and io_uring_register in the \
+                 container's seccomp profile (docker: --security-opt seccomp=PROFILE.json)"
+                .into(),
+            Reason::Forbidden => "ask whoever set up the sandbox or the security module".into(),
+            Reason::Memlock { limit: Some(_) } => "raise it (`ulimit -l`, `LimitMEMLOCK=` of \
+                 systemd, `--ulimit memlock=-1` of docker), or build the runner with fewer entries"
+                .into(),
+            Reason::Memlock { limit: None } => "free memory, or build with fewer entries".into(),
+            Reason::NoDescriptors => "raise `ulimit -n`, or look for descriptors that leak".into(),
+            Reason::MissingOpcode(_) => "run a kernel that has it, or lift its restriction".into(),
+            Reason::TooManyRuntimes => "end some runtimes: one per thread is meant".into(),
+            Reason::UnknownDriver { .. } => "set CORING_DRIVER to auto or uring".into(),
+            Reason::Other => "see io_uring_setup(2)".into(),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoIoUring => f.write_str("this kernel has no io_uring"),
+            Self::TooOld { release } => {
+                write!(
+                    f,
+                    "this kernel ({release}) is older than 6.1: it lacks DEFER_TASKRUN"
+                )
+            }
+            Self::Sysctl { value } => write!(f, "kernel.io_uring_disabled is {value}"),
+            Self::Seccomp => f.write_str("a seccomp filter forbids it"),
+            Self::Forbidden => f.write_str("it is forbidden here"),
+            Self::Memlock { limit: Some(limit) } => {
+                write!(
+                    f,
+                    "RLIMIT_MEMLOCK ({limit} bytes) leaves no room for the rings"
+                )
+            }
+            Self::Memlock { limit: None } => f.write_str("no memory for the rings"),
+            Self::NoDescriptors => f.write_str("no descriptors are left"),
+            Self::MissingOpcode(opcode) => write!(f, "the kernel lacks opcode {opcode}"),
+            Self::TooManyRuntimes => f.write_str("too many runtimes live in this process"),
+            Self::UnknownDriver { name } => write!(f, "there is no driver `{name}`"),
+            Self::Other => f.write_str("the kernel refused"),
+        }
+    }
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "io_uring cannot be had: {}", self.reason)?;
+        if self.errno != 0 {
+            write!(f, " ({})", io::Error::from_raw_os_error(self.errno))?;
+        }
+        write!(f, "; {}", self.remedy())
+    }
+}
+
+impl error::Error for Unavailable {}
+
+impl From<Unavailable> for io::Error {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::new(
+            io::Error::from_raw_os_error(unavailable.errno).kind(),
+            unavailable,
+        )
+    }
+}
+
+fn read_number(path: &str) -> Option<u32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Whether this thread is under a seccomp filter (mode 2).
+fn seccomp_filters() -> bool {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let mode = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Seccomp:"));
+    mode.is_some_and(|mode| mode.trim() == "2")
+}
+
+fn release() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().to_owned()
+}
+
+fn memlock_limit() -> Option<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is writable.
+    let res = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) };
+    (res == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_reads_as_cause_and_remedy() {
+        let seccomp = Unavailable::new(libc::EPERM, Reason::Seccomp).to_string();
+        assert!(seccomp.contains("a seccomp filter forbids it (Operation not permitted"));
+        assert!(seccomp.contains("--security-opt seccomp="));
+        let sysctl = Unavailable::new(libc::EPERM, Reason::Sysctl { value: 2 }).to_string();
+        assert!(sysctl.contains("kernel.io_uring_disabled is 2"));
+        assert!(sysctl.ends_with("run `sysctl kernel.io_uring_disabled=0`"));
+        let memlock = Unavailable::new(
+            libc::ENOMEM,
+            Reason::Memlock {
+                limit: Some(65_536),
+            },
+        );
+        assert!(memlock.to_string().contains("RLIMIT_MEMLOCK (65536 bytes)"));
+        let error = io::Error::from(memlock);
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+    }
+
+    #[test]
+    fn an_old_kernel_is_named_with_its_release() {
+        let error = io::Error::from_raw_os_error(libc::EINVAL);
+        let Reason::TooOld { release } = Unavailable::of_setup(error).reason else {
+            panic!("EINVAL with the fewest flags is an old kernel");
+        };
+        assert!(
+            release
+                .chars()
+                .next()
+                .is_some_and(|first| first.is_ascii_digit())
+        );
+    }
+}

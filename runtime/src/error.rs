@@ -1,0 +1,301 @@
+//! The one currency of errors: `io::Error`, with a cancellation or a time-out inside.
+
+use std::error::Error;
+use std::rc::Rc;
+use std::{fmt, io};
+
+use crate::BufResult;
+
+/// Somebody asked for this work to stop, and it did. Found inside an [`io::Error`] by
+/// [`is_cancelled`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cancelled {
+    /// What the one who cancelled gave as a reason.
+    pub reason: Option<String>,
+}
+
+/// A deadline passed before the work was done: inside an [`io::Error`] of kind
+/// [`TimedOut`](io::ErrorKind::TimedOut).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TimedOut;
+
+/// A transfer of many operations that failed after some of them had succeeded: inside an
+/// [`io::Error`], whose kind is that of `source`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Partial {
+    /// Bytes that were transferred before the failure.
+    pub transferred: usize,
+    /// What ended the transfer.
+    pub source: io::Error,
+}
+
+impl Partial {
+    /// The error of a transfer that failed with `source` after `transferred` bytes; just
+    /// `source` where there were none.
+    pub fn error(transferred: usize, source: io::Error) -> io::Error {
+        if transferred == 0 {
+            return source;
+        }
+        io::Error::new(
+            source.kind(),
+            Self {
+                transferred,
+                source,
+            },
+        )
+    }
+}
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reason {
+            None => f.write_str("cancelled"),
+            Some(reason) => write!(f, "cancelled: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("timed out")
+    }
+}
+
+impl fmt::Display for Partial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (after {} bytes)", self.source, self.transferred)
+    }
+}
+
+impl Error for Cancelled {}
+impl Error for TimedOut {}
+impl Error for Partial {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+impl From<Cancelled> for io::Error {
+    fn from(cancelled: Cancelled) -> Self {
+        // Never ErrorKind::Interrupted, which std retries for ever.
+        Self::other(cancelled)
+    }
+}
+
+impl From<TimedOut> for io::Error {
+    fn from(timed_out: TimedOut) -> Self {
+        Self::new(io::ErrorKind::TimedOut, timed_out)
+    }
+}
+
+/// Whether `error` is, or was caused by, a [cancellation](Cancelled).
+///
+/// # Examples
+///
+/// ```
+/// use coring_runtime::{Cancelled, is_cancelled};
+///
+/// assert!(is_cancelled(&std::io::Error::from(Cancelled::default())));
+/// assert!(!is_cancelled(&std::io::Error::other("no")));
+/// ```
+pub fn is_cancelled(error: &(dyn Error + 'static)) -> bool {
+    caused_by::<Cancelled>(error)
+}
+
+/// Whether `error` is, or was caused by, a [time-out](TimedOut) of coring's. An `ETIMEDOUT` of
+/// the kernel's is not one.
+pub fn is_timed_out(error: &(dyn Error + 'static)) -> bool {
+    caused_by::<TimedOut>(error)
+}
+
+fn caused_by<C: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<C>() {
+            return true;
+        }
+        // io::Error's own `source` skips the error it holds and gives that one's source.
+        next = match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
+}
+
+/// An error type that coring can look into; one line for a type of your own.
+///
+/// # Examples
+///
+/// ```
+/// #[derive(Debug)]
+/// pub enum MyError { Io(std::io::Error), Parse }
+/// # impl std::fmt::Display for MyError {
+/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("my") }
+/// # }
+/// impl std::error::Error for MyError {
+///     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+///         match self { MyError::Io(e) => Some(e), MyError::Parse => None }
+///     }
+/// }
+/// impl From<std::io::Error> for MyError {
+///     fn from(e: std::io::Error) -> Self { MyError::Io(e) }
+/// }
+/// impl coring_runtime::Failure for MyError {
+///     fn as_error(&self) -> &(dyn std::error::Error + 'static) { self }
+/// }
+/// # let _ = [MyError::Io(std::io::Error::other("")), MyError::Parse];
+/// ```
+pub trait Failure: From<io::Error> + 'static {
+    /// This failure, as an error whose sources can be followed.
+    fn as_error(&self) -> &(dyn Error + 'static);
+}
+
+impl Failure for io::Error {
+    fn as_error(&self) -> &(dyn Error + 'static) {
+        self
+    }
+}
+
+impl Failure for Box<dyn Error> {
+    fn as_error(&self) -> &(dyn Error + 'static) {
+        &**self
+    }
+}
+
+impl Failure for Box<dyn Error + Send + Sync> {
+    fn as_error(&self) -> &(dyn Error + 'static) {
+        &**self
+    }
+}
+
+/// What `wait_for` needs to know of a future's output: a `Result` whose error is a [`Failure`],
+/// or a [`BufResult`].
+pub trait Outcome: Sized {
+    /// Whether this is the error of a cancellation.
+    fn is_cancelled(&self) -> bool;
+
+    /// The same outcome, with the time-out in the place of its error.
+    #[must_use]
+    fn timed_out(self) -> Self;
+
+    /// The outcome of a future that was dropped at its deadline because it does not know of
+    /// cancellation (contract C5): this error. `None` where there can be no outcome, because the
+    /// future has what was lent to it: then it is waited for.
+    fn abandoned(error: io::Error) -> Option<Self>;
+}
+
+impl<T, E: Failure> Outcome for Result<T, E> {
+    fn is_cancelled(&self) -> bool {
+        self.as_ref()
+            .is_err_and(|error| is_cancelled(error.as_error()))
+    }
+
+    fn timed_out(self) -> Self {
+        self.map_err(|_| io::Error::from(TimedOut).into())
+    }
+
+    fn abandoned(error: io::Error) -> Option<Self> {
+        Some(Err(error.into()))
+    }
+}
+
+impl<T, B> Outcome for BufResult<T, B> {
+    fn is_cancelled(&self) -> bool {
+        self.0.as_ref().is_err_and(|error| is_cancelled(error))
+    }
+
+    fn timed_out(self) -> Self {
+        Self(self.0.map_err(time_out_inside), self.1)
+    }
+
+    fn abandoned(_: io::Error) -> Option<Self> {
+        None
+    }
+}
+
+/// How much was written is kept, what ended it becomes the time-out.
+fn time_out_inside(error: io::Error) -> io::Error {
+    let transferred = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Partial>())
+        .map_or(0, |partial| partial.transferred);
+    Partial::error(transferred, TimedOut.into())
+}
+
+/// Why an operation ended with ECANCELED (contract C8: who cancelled decides, never errno).
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Cause {
+    /// Nobody here asked: the descriptor was closed, or the ring taken down.
+    #[default]
+    Foreign,
+    /// A request that travelled through the scopes, with its reason.
+    Request(Option<Rc<str>>),
+    /// The runtime ended.
+    Ended,
+    /// Polled outside of its runtime.
+    NotRunning,
+}
+
+impl Cause {
+    #[cold]
+    pub(crate) fn error(self) -> io::Error {
+        match self {
+            Self::Request(reason) => Cancelled {
+                reason: reason.map(|reason| reason.to_string()),
+            }
+            .into(),
+            Self::Foreign => io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "closed: the descriptor was closed or shut down under the operation",
+            ),
+            Self::Ended => io::Error::new(
+                io::ErrorKind::NotConnected,
+                "the runtime that this operation was started in has ended; await it before its \
+                 `run` returns",
+            ),
+            Self::NotRunning => io::Error::new(
+                io::ErrorKind::NotConnected,
+                "polled outside of its runtime; await it in the `run` that it was started in",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cancellation_is_found_through_io_errors_and_sources() {
+        let inner = io::Error::from(Cancelled {
+            reason: Some("because".into()),
+        });
+        assert_eq!(inner.to_string(), "cancelled: because");
+        let outer = Partial::error(7, inner);
+        assert_eq!(outer.to_string(), "cancelled: because (after 7 bytes)");
+        assert!(is_cancelled(&outer));
+        assert!(!is_timed_out(&outer));
+        assert!(is_cancelled(&io::Error::other(outer)));
+        assert!(is_timed_out(&io::Error::from(TimedOut)));
+        assert!(!is_timed_out(&io::Error::from_raw_os_error(
+            libc::ETIMEDOUT
+        )));
+    }
+
+    #[test]
+    fn a_time_out_keeps_the_count_of_what_was_written() {
+        let partial = Partial::error(7, Cancelled::default().into());
+        let out = BufResult::<(), ()>(Err(partial), ()).timed_out().0;
+        let error = out.expect_err("it was an error");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(error.to_string(), "timed out (after 7 bytes)");
+        assert!(is_timed_out(&error) && !is_cancelled(&error));
+    }
+}

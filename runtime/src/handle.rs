@@ -1,0 +1,149 @@
+//! A runtime, as other threads see it.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_channel::oneshot;
+
+use crate::inbox::{Inbox, RuntimeId};
+use crate::task::create_task;
+
+/// Gives work to a runtime from any thread.
+///
+/// It may outlive the runtime: then it says so.
+///
+/// # Examples
+///
+/// ```
+/// use coring_runtime::{Handle, run};
+///
+/// run(async {
+///     let handle = Handle::current();
+///     let thread = std::thread::spawn(move || {
+///         // Made here, run there: the future itself need not be `Send`.
+///         run(handle.spawn(|| async { 6 * 7 }))
+///     });
+///     # let task = coring_runtime::create_task(async {});
+///     # task.await;
+///     # let answer = loop {
+///     #     if thread.is_finished() { break thread.join().unwrap().unwrap(); }
+///     #     coring_runtime::yield_now().await.unwrap();
+///     # };
+///     # assert_eq!(answer, 42);
+/// });
+/// ```
+#[derive(Clone)]
+pub struct Handle {
+    inbox: &'static Inbox,
+    runtime: RuntimeId,
+}
+
+impl Handle {
+    pub(crate) const fn new(inbox: &'static Inbox, runtime: RuntimeId) -> Self {
+        Self { inbox, runtime }
+    }
+
+    /// The handle of the runtime that is turning on this thread.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn current() -> Self {
+        crate::current::with(|current| match current {
+            Some((runtime, _)) => Self::new(runtime.inbox(), runtime.id()),
+            None => panic!("`Handle::current` was called outside of a runtime"),
+        })
+    }
+
+    /// Has the runtime call `f` and run the future that it gives as a task. What that comes to
+    /// can be awaited here, on any runtime.
+    pub fn spawn<F, Fut>(&self, f: F) -> RemoteTask<Fut::Output>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future + 'static,
+        Fut::Output: Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        self.inbox.call(
+            self.runtime,
+            Box::new(move || {
+                drop(create_task(async move {
+                    // Called in there, so that a panic of `f` is the task's as well.
+                    let mut future = Box::pin(async move { f().await });
+                    // The panic goes to whoever awaits there (C10).
+                    let output = std::future::poll_fn(|cx| {
+                        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+                            Ok(Poll::Pending) => Poll::Pending,
+                            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+                            Err(panic) => Poll::Ready(Err(panic)),
+                        }
+                    });
+                    // Nobody waits there any more: the output goes.
+                    let _ = sender.send(output.await);
+                }));
+            }),
+        );
+        RemoteTask { receiver }
+    }
+
+    /// Makes the runtime's loop turn, if it sleeps.
+    pub fn wake(&self) {
+        if self.is_alive() {
+            self.inbox.notify();
+        }
+    }
+
+    /// Whether the runtime has not ended.
+    pub fn is_alive(&self) -> bool {
+        self.inbox.is_open(self.runtime)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("alive", &self.is_alive())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a task of another runtime comes to: see [`Handle::spawn`]. Dropping it detaches the task.
+///
+/// # Errors
+/// If that runtime ended before the task did.
+///
+/// # Panics
+/// If the task panicked: with its payload.
+///
+/// # Cancel safety
+///
+/// Cancel safe: dropping this before it completes has no effect on the task.
+#[must_use = "the task runs on, but nobody sees what it comes to; `drop` it to say so"]
+pub struct RemoteTask<T> {
+    receiver: oneshot::Receiver<Result<T, Box<dyn Any + Send>>>,
+}
+
+impl<T> Future for RemoteTask<T> {
+    type Output = io::Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        Poll::Ready(match ready!(Pin::new(&mut self.receiver).poll(cx)) {
+            Ok(Ok(output)) => Ok(output),
+            Ok(Err(panic)) => resume_unwind(panic),
+            Err(oneshot::Canceled) => Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                "the runtime ended before the task that was given to it did",
+            )),
+        })
+    }
+}
+
+impl<T> fmt::Debug for RemoteTask<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteTask").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,306 @@
+//! Operations: the one door to the kernel, and the future of one.
+
+mod multishot;
+pub(crate) mod table;
+mod token;
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+pub use multishot::{Multishot, submit_multishot};
+pub(crate) use table::Key;
+use table::Kind;
+pub use token::Token;
+pub(crate) use token::{Control, INDEX_BITS, INDEX_MAX, Tag};
+
+use crate::core::{Fetched, Start};
+use crate::current;
+use crate::driver::{Request, Scratch};
+use crate::error::Cause;
+use crate::inbox::RuntimeId;
+use crate::runtime::Runtime;
+
+/// Something the kernel does for a program: described once, decoded once.
+///
+/// This is the only door: coring's own sockets and files are operations like any other, and an
+/// opcode that is not there is written in a crate of your own in the same way. Give one to
+/// [`submit`] and await the [`Op`]. In a [`Multishot`] each completion is decoded by a clone.
+///
+/// # Safety
+///
+/// * What [`request`](Self::request) points the kernel at stays valid and unmoved until the final
+///   completion (R1), **even when `self` is moved**: heap memory that it owns, memory that is
+///   `'static`, or the scratch for what the kernel reads at submission. Never a field of `self`.
+/// * Nothing but the kernel touches that memory until then, and the descriptor is one that the
+///   program may use.
+/// * `request` only describes: it does not call into the runtime.
+///
+/// # Examples
+///
+/// ```
+/// use coring_runtime::{Cqe, Operation, Request, Scratch, submit};
+///
+/// /// Does nothing, through the kernel.
+/// struct Nop;
+///
+/// // SAFETY: the request points at nothing.
+/// unsafe impl Operation for Nop {
+///     type Output = std::io::Result<u32>;
+///
+///     fn request(&mut self, _: &mut Scratch) -> Request {
+///         Request::new(0 /* IORING_OP_NOP */, -1)
+///     }
+///
+///     fn complete(self, cqe: Cqe) -> Self::Output {
+///         cqe.result()
+///     }
+///
+///     fn orphaned(self, _: Cqe) {}
+/// }
+///
+/// coring_runtime::run(async {
+///     assert_eq!(submit(Nop).await.unwrap(), 0);
+/// });
+/// ```
+pub unsafe trait Operation: Sized + 'static {
+    /// What the program gets.
+    type Output;
+
+    /// Describes the operation, once, when it starts.
+    fn request(&mut self, scratch: &mut Scratch) -> Request;
+
+    /// Decodes what came of it, and gives back what was lent.
+    fn complete(self, cqe: Cqe) -> Self::Output;
+
+    /// It ended, but nobody waits for it any more: closes a descriptor that came, gives a
+    /// provided buffer back (R6).
+    fn orphaned(self, cqe: Cqe);
+}
+
+/// What came of an operation: the kernel's completion, and who cancelled it if somebody did.
+#[derive(Debug)]
+pub struct Cqe {
+    res: i32,
+    flags: u32,
+    cause: Cause,
+}
+
+impl Cqe {
+    pub(crate) const fn new(res: i32, flags: u32) -> Self {
+        Self {
+            res,
+            flags,
+            cause: Cause::Foreign,
+        }
+    }
+
+    pub(crate) fn cancelled(cause: Cause) -> Self {
+        Self {
+            res: -libc::ECANCELED,
+            flags: 0,
+            cause,
+        }
+    }
+
+    pub(crate) fn with_cause(mut self, cause: Cause) -> Self {
+        self.cause = cause;
+        self
+    }
+
+    /// The kernel's result as it is: a count or descriptor, or a negated errno.
+    pub const fn res(&self) -> i32 {
+        self.res
+    }
+
+    /// `IORING_CQE_F_*`.
+    pub const fn flags(&self) -> u32 {
+        self.flags
+    }
+
+    /// The result, as what the program sees.
+    ///
+    /// # Errors
+    /// The kernel's error unchanged; but a [`Cancelled`](crate::Cancelled) where the operation was
+    /// cancelled here, and an error that says "closed" where the descriptor was closed under it.
+    pub fn result(self) -> io::Result<u32> {
+        match self.res {
+            0.. => Ok(self.res as u32),
+            // What a worker thread was doing ends with EINTR when it is cancelled.
+            res if -res == libc::ECANCELED || -res == libc::EINTR => Err(self.cause.error()),
+            res => Err(io::Error::from_raw_os_error(-res)),
+        }
+    }
+}
+
+/// A payload whose type is forgotten, waiting for the kernel to be done with it.
+pub(crate) trait Orphan {
+    fn orphaned(self: Box<Self>, cqe: Cqe);
+    /// A completion that is not the last.
+    fn shot(&self, cqe: Cqe);
+}
+
+/// The payload of a one-shot: initialised, and wrapped as in `Op` for the same reason.
+struct OneShot<O>(MaybeUninit<O>);
+
+impl<O: Operation> Orphan for OneShot<O> {
+    fn orphaned(self: Box<Self>, cqe: Cqe) {
+        // SAFETY: initialised, see above. The runtime calls this after the final completion.
+        unsafe { self.0.assume_init() }.orphaned(cqe);
+    }
+
+    fn shot(&self, _: Cqe) {}
+}
+
+/// Makes a future of `operation`. It starts at the first poll.
+pub const fn submit<O: Operation>(operation: O) -> Op<O> {
+    Op {
+        payload: MaybeUninit::new(operation),
+        runtime: RuntimeId::NONE,
+        stage: Stage::New,
+        _not_send: PhantomData,
+    }
+}
+
+/// An operation, to be awaited.
+///
+/// # Cancel safety
+///
+/// Cancel safe, buffer lost: dropping abandons the operation; the buffer is freed when the kernel
+/// is done with it. A descriptor that it yields after all is closed.
+///
+/// # Panics
+/// If it is polled after it gave its output.
+#[must_use = "an operation starts when it is awaited"]
+pub struct Op<O: Operation> {
+    /// Initialised but in `Finished`. The kernel never points into it; but moving it while the
+    /// kernel writes through a pointer taken from it must not claim what it owns anew (R1): hence
+    /// the `MaybeUninit`.
+    payload: MaybeUninit<O>,
+    runtime: RuntimeId,
+    stage: Stage,
+    _not_send: PhantomData<*const ()>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    New,
+    Started(Key),
+    Finished,
+}
+
+impl<O: Operation> Unpin for Op<O> {}
+
+impl<O: Operation> Future for Op<O> {
+    type Output = O::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<O::Output> {
+        let this = self.get_mut();
+        let cqe = match this.stage {
+            Stage::New => this.start(cx.waker()),
+            Stage::Started(key) => this.fetch(key, cx.waker()),
+            Stage::Finished => panic!("an operation was polled after it gave its output"),
+        };
+        match cqe {
+            Some(cqe) => {
+                this.stage = Stage::Finished;
+                // SAFETY: initialised until now, and `Finished` keeps it from being used again.
+                // The kernel is done with it (C4): it was never started, or its slot gave a final
+                // completion.
+                Poll::Ready(unsafe { this.payload.assume_init_read() }.complete(cqe))
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<O: Operation> Op<O> {
+    /// `Some`: it is over without having begun.
+    fn start(&mut self, waker: &Waker) -> Option<Cqe> {
+        // Cloned here, since a waker's clone is user code (R10).
+        let waker = waker.clone();
+        let Self { payload, .. } = self;
+        // SAFETY: initialised in `New`.
+        let operation = unsafe { payload.assume_init_mut() };
+        let started = current::with(|current| {
+            let (runtime, current) = current?;
+            let scope = runtime.scope_here(current);
+            let mut describe = |scratch: &mut Scratch| operation.request(scratch);
+            let start = runtime
+                .core()
+                .start(&mut describe, scope, waker, Kind::OneShot);
+            runtime.settle();
+            Some((runtime.id(), start))
+        });
+        match started {
+            Some((runtime, Start::Started(key))) => {
+                self.runtime = runtime;
+                self.stage = Stage::Started(key);
+                None
+            }
+            Some((_, Start::Cancelled(cause))) => Some(Cqe::cancelled(cause)),
+            None => Some(Cqe::cancelled(Cause::NotRunning)),
+        }
+    }
+
+    fn fetch(&mut self, key: Key, waker: &Waker) -> Option<Cqe> {
+        match poll_slot(self.runtime, key, waker) {
+            Fetched::Final(cqe) => Some(cqe),
+            Fetched::Pending => None,
+            // Ended by the deadline of a scope it is not under any more: nobody asked for that.
+            Fetched::StartAgain => {
+                self.stage = Stage::New;
+                self.start(waker)
+            }
+        }
+    }
+}
+
+/// Looks at the slot of a future that is polled, in whichever runtime.
+pub(crate) fn poll_slot(runtime: RuntimeId, key: Key, waker: &Waker) -> Fetched {
+    current::with_id(runtime, |owner| {
+        let owner = owner.expect("R9: a runtime stays registered while a future has a slot in it");
+        owner.poll_slot(key, waker)
+    })
+}
+
+impl<O: Operation> Drop for Op<O> {
+    fn drop(&mut self) {
+        match self.stage {
+            Stage::Finished => {}
+            // SAFETY: initialised in `New`, and not used after this.
+            Stage::New => unsafe { self.payload.assume_init_drop() },
+            Stage::Started(key) => {
+                // The bytes move, what the kernel points at does not (`Operation`'s contract).
+                let payload = std::mem::replace(&mut self.payload, MaybeUninit::uninit());
+                abandon(self.runtime, key, || Box::new(OneShot(payload)));
+            }
+        }
+    }
+}
+
+/// Leaves the payload of a dropped future with its runtime, until the kernel is done with it.
+fn abandon(runtime: RuntimeId, key: Key, orphan: impl FnOnce() -> Box<dyn Orphan>) {
+    current::with_id(runtime, |runtime: Option<&Runtime>| match runtime {
+        Some(runtime) => runtime.abandon(key, orphan()),
+        // Too late in the life of the thread to know: leaked, never freed (R2).
+        None => crate::runtime::count_leak(),
+    });
+}
+
+impl<O: Operation> fmt::Debug for Op<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match self.stage {
+            Stage::New => "new",
+            Stage::Started(_) => "started",
+            Stage::Finished => "finished",
+        };
+        f.debug_struct("Op")
+            .field("stage", &stage)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,147 @@
+//! One request, many completions.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::task::{Context, Poll, Waker};
+
+use super::table::Kind;
+use super::{Cqe, Key, Operation, Orphan, abandon};
+use crate::core::{Shot, Start};
+use crate::current;
+use crate::driver::Scratch;
+use crate::error::Cause;
+use crate::inbox::RuntimeId;
+
+/// Makes a stream of completions of `operation`, whose request has the kernel's multishot bit.
+/// It starts at the first poll.
+pub const fn submit_multishot<O: Operation + Clone>(operation: O) -> Multishot<O> {
+    Multishot {
+        payload: MaybeUninit::new(operation),
+        runtime: RuntimeId::NONE,
+        armed: None,
+        _not_send: PhantomData,
+    }
+}
+
+/// An operation that completes many times: each completion is decoded by a clone of it.
+///
+/// It stays armed while nobody waits: what completes meanwhile is queued here and given to the
+/// next one who asks. When the kernel ends it (an error, or a completion queue that overflowed)
+/// the next wait arms it again (R11). Dropping it ends it; what completes after that is given to
+/// [`Operation::orphaned`].
+#[must_use = "a multishot operation starts when it is awaited"]
+pub struct Multishot<O: Operation + Clone> {
+    /// Always initialised until it is dropped; `MaybeUninit` as in `Op`.
+    payload: MaybeUninit<O>,
+    runtime: RuntimeId,
+    armed: Option<Key>,
+    _not_send: PhantomData<*const ()>,
+}
+
+impl<O: Operation + Clone> Unpin for Multishot<O> {}
+
+/// The payload of a multishot, initialised.
+struct ManyShots<O>(MaybeUninit<O>);
+
+impl<O: Operation + Clone> Orphan for ManyShots<O> {
+    fn orphaned(self: Box<Self>, cqe: Cqe) {
+        // SAFETY: initialised, see above. The runtime calls this after the final completion.
+        unsafe { self.0.assume_init() }.orphaned(cqe);
+    }
+
+    fn shot(&self, cqe: Cqe) {
+        // SAFETY: initialised, see above. A shared reference, as in `Multishot::poll_next`.
+        unsafe { self.0.assume_init_ref() }.clone().orphaned(cqe);
+    }
+}
+
+impl<O: Operation + Clone> Multishot<O> {
+    /// The next completion.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping this before it completes has no effect. The operation stays armed,
+    /// also when the wait is cancelled or times out, and what completes goes to the next call.
+    pub async fn next(&mut self) -> O::Output {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// [`next`](Self::next), for hand-written futures.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<O::Output> {
+        let cqe = match self.armed {
+            None => match self.start(cx.waker()) {
+                Some(cqe) => cqe,
+                None => return Poll::Pending,
+            },
+            Some(key) => match self.shot(key, cx.waker()) {
+                Shot::Cqe(cqe) => cqe,
+                Shot::Last(cqe) => {
+                    self.armed = None;
+                    cqe
+                }
+                Shot::Pending => return Poll::Pending,
+            },
+        };
+        // SAFETY: initialised until it is dropped. A shared reference: the kernel may be writing
+        // to what the payload owns, but never to the payload.
+        let operation = unsafe { self.payload.assume_init_ref() }.clone();
+        Poll::Ready(operation.complete(cqe))
+    }
+
+    fn start(&mut self, waker: &Waker) -> Option<Cqe> {
+        let waker = waker.clone();
+        let Self { payload, .. } = self;
+        // SAFETY: initialised until it is dropped, and not armed: it is ours alone.
+        let operation = unsafe { payload.assume_init_mut() };
+        let started = current::with(|current| {
+            let (runtime, current) = current?;
+            let scope = runtime.scope_here(current);
+            let mut describe = |scratch: &mut Scratch| operation.request(scratch);
+            let start = runtime
+                .core()
+                .start(&mut describe, scope, waker, Kind::Multishot);
+            runtime.settle();
+            Some((runtime.id(), start))
+        });
+        match started {
+            Some((runtime, Start::Started(key))) => {
+                self.runtime = runtime;
+                self.armed = Some(key);
+                None
+            }
+            Some((_, Start::Cancelled(cause))) => Some(Cqe::cancelled(cause)),
+            None => Some(Cqe::cancelled(Cause::NotRunning)),
+        }
+    }
+
+    fn shot(&self, key: Key, waker: &Waker) -> Shot {
+        current::with_id(self.runtime, |owner| {
+            let owner =
+                owner.expect("R9: a runtime stays registered while a future has a slot in it");
+            owner.poll_shot(key, waker)
+        })
+    }
+}
+
+impl<O: Operation + Clone> Drop for Multishot<O> {
+    fn drop(&mut self) {
+        match self.armed {
+            // SAFETY: initialised, and not used after this.
+            None => unsafe { self.payload.assume_init_drop() },
+            Some(key) => {
+                let payload = std::mem::replace(&mut self.payload, MaybeUninit::uninit());
+                abandon(self.runtime, key, || Box::new(ManyShots(payload)));
+            }
+        }
+    }
+}
+
+impl<O: Operation + Clone> fmt::Debug for Multishot<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Multishot")
+            .field("armed", &self.armed.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,209 @@
+//! The table of leaves: a slot for everything that a task can wait for.
+//!
+//! # States
+//!
+//! ```text
+//!              (1) no place in the queue            (2) placed
+//!   ┌──────────────────────▶ Queued ──────────────────┐
+//!   │                          │ (5) cancelled        ▼
+//! new ──────────────────(2)────┼──────────────▶   InFlight ──(3) final completion──▶ Done ──┐
+//!   │                          └───────────────────▶ Done         │                         │
+//!   │                                                 (4) future dropped       (6) fetched, │
+//!   │                                                     ▼                        dropped  │
+//!   │                                                 Orphaned ──(3)──▶ vacant ◀────────────┤
+//!   ├──▶ Timer ──(7) due, or cancelled──▶ Done ─────────────────────────────────────────────┤
+//!   └──▶ Join  ──(8) task done──────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! 1, 2: `Core::start`, `Core::flush`; 3: `Core::complete`; 4: `Core::abandon`; 5, 7:
+//! `Core::hit` and `Core::expire`; 6, 8: `Core::fetch` and `Core::release`. The kernel knows of a
+//! slot in InFlight and Orphaned only. A slot is vacant again in one place: [`Table::remove`].
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use slab::Slab;
+
+use super::Orphan;
+use super::token::Token;
+use crate::scope::ScopeIndex;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    Queued,
+    InFlight,
+    Orphaned,
+    Done,
+    Timer,
+    Join,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    OneShot,
+    /// Many completions are expected.
+    Multishot,
+    /// A sleep that is a kernel timeout, or would be one.
+    Sleep,
+}
+
+/// Names a slot for as long as its holder lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Key {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+impl Key {
+    pub(crate) const fn token(self) -> Token {
+        Token::operation(self.index, self.generation)
+    }
+}
+
+/// The end of a list of slots.
+pub(crate) const NO_SLOT: u32 = u32::MAX;
+
+pub(crate) struct Slot {
+    pub(crate) generation: u32,
+    pub(crate) state: State,
+    pub(crate) kind: Kind,
+    /// A linked timeout with a scope's deadline is behind it; `word` and `res` say which scope's.
+    pub(crate) carrier: bool,
+    pub(crate) cancel: Cancel,
+    /// Done: the result. InFlight and `carrier`: the scope's generation. Join: the task's.
+    pub(crate) res: i32,
+    /// Done: the completion's flags. InFlight and `carrier`: the scope's index. Timer: the place
+    /// in the heap. Join: the task's index.
+    pub(crate) word: u32,
+    /// The scope it is a leaf of, and its neighbours there.
+    pub(crate) scope: ScopeIndex,
+    pub(crate) previous: u32,
+    pub(crate) next: u32,
+    /// The latest cancel request that hit it; 0 is none. Join: the request is forwarded.
+    pub(crate) cause: u64,
+    pub(crate) waker: Option<Waker>,
+    pub(crate) cold: Option<Box<Cold>>,
+}
+
+// One cache line: many slots are touched for each message that a server handles.
+const _: () = assert!(size_of::<Slot>() == 64);
+
+/// How far a request to cancel has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cancel {
+    /// Nobody asked.
+    No,
+    /// Asked the kernel so many times.
+    Asked(u8),
+    /// A linked timeout ended it whose scope is not above it (any more): nobody asked, so the
+    /// operation is to be started again.
+    Stray,
+    /// A zero-copy send: the result is here, the buffer is not back yet.
+    AwaitsNotif,
+}
+
+/// What few slots have.
+#[derive(Default)]
+pub(crate) struct Cold {
+    /// Completions of a multishot that nobody has fetched.
+    pub(crate) shots: VecDeque<(i32, u32)>,
+    /// The payload of an operation whose future is gone.
+    pub(crate) orphan: Option<Box<dyn Orphan>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Table {
+    slots: Slab<Slot>,
+    generation: u32,
+    /// Slots the kernel knows of.
+    pub(crate) in_flight: usize,
+}
+
+impl Table {
+    pub(crate) fn insert(&mut self, state: State, kind: Kind) -> Key {
+        // From one counter, not one for each place: a place that is vacant has no memory.
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let index = self.slots.insert(Slot {
+            generation,
+            state,
+            kind,
+            carrier: false,
+            cancel: Cancel::No,
+            res: 0,
+            word: 0,
+            scope: ScopeIndex::NONE,
+            previous: NO_SLOT,
+            next: NO_SLOT,
+            cause: 0,
+            waker: None,
+            cold: None,
+        });
+        Key {
+            index: index as u32,
+            generation,
+        }
+    }
+
+    /// The slot of a holder, who keeps it from becoming vacant.
+    pub(crate) fn slot(&mut self, key: Key) -> &mut Slot {
+        let slot = &mut self.slots[key.index as usize];
+        assert_eq!(
+            slot.generation, key.generation,
+            "R4: a holder's slot was given away"
+        );
+        slot
+    }
+
+    /// The slot of a completion, if that generation is still there (R4).
+    pub(crate) fn of_token(&mut self, token: Token) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(token.index() as usize)?;
+        (slot.generation == token.generation()).then_some(slot)
+    }
+
+    /// A slot that a list names.
+    pub(crate) fn at(&mut self, index: u32) -> &mut Slot {
+        &mut self.slots[index as usize]
+    }
+
+    pub(crate) fn key_of(&self, index: u32) -> Key {
+        Key {
+            index,
+            generation: self.slots[index as usize].generation,
+        }
+    }
+
+    /// Makes the slot vacant. It is in no list, and not the kernel's any more.
+    pub(crate) fn remove(&mut self, index: u32) -> Slot {
+        let slot = self.slots.remove(index as usize);
+        debug_assert!(
+            slot.scope == ScopeIndex::NONE,
+            "a vacant slot in a scope's list"
+        );
+        slot
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        let keys = self.slots.iter();
+        keys.map(|(index, slot)| Key {
+            index: index as u32,
+            generation: slot.generation,
+        })
+        .collect()
+    }
+}
+
+impl Slot {
+    pub(crate) fn cold(&mut self) -> &mut Cold {
+        self.cold.get_or_insert_default()
+    }
+
+    /// Whether the kernel has it.
+    pub(crate) const fn is_in_flight(&self) -> bool {
+        matches!(self.state, State::InFlight | State::Orphaned)
+    }
+}

@@ -1,0 +1,361 @@
+//! `run`, and the runner behind it.
+
+use std::env;
+use std::fmt;
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::panic::resume_unwind;
+use std::rc::Rc;
+
+use crate::current;
+use crate::driver::sim;
+use crate::driver::{Config, Driver, DriverKind, Features, Reason, Unavailable, Uring};
+use crate::handle::Handle;
+use crate::inbox::Inbox;
+use crate::runtime::{Runtime, leaks};
+use crate::task::MainTask;
+use crate::timers::Timers;
+
+/// Runs `main` to its end, and every task that it makes meanwhile (asyncio's `run`).
+///
+/// When `main` is done the other tasks are dropped, what they had in flight is cancelled and
+/// waited for, and its output is returned.
+///
+/// # Panics
+/// If `main` panicked; if a `run` is on the stack already; if the machine offers no driver: the
+/// text names the cause and the remedy ([`Runner::builder`] gives it as an error).
+///
+/// # Examples
+///
+/// ```
+/// let sum = coring_runtime::run(async {
+///     let task = coring_runtime::create_task(async { 1 });
+///     task.await + 1
+/// });
+/// assert_eq!(sum, 2);
+/// ```
+#[track_caller]
+pub fn run<F: Future>(main: F) -> F::Output {
+    match Runner::builder().build() {
+        Ok(mut runner) => runner.run(main),
+        Err(unavailable) => panic!("{unavailable}"),
+    }
+}
+
+/// What a runner is made with.
+///
+/// # Examples
+///
+/// ```
+/// use coring_runtime::{Runner, Timers};
+///
+/// let mut runner = Runner::builder().sq_entries(64).timers(Timers::Heap).build()?;
+/// assert_eq!(runner.run(async { 42 }), 42);
+/// # Ok::<(), coring_runtime::Unavailable>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder makes a runner when `build` is called"]
+pub struct Builder {
+    config: Config,
+    timers: Timers,
+    sim: Option<sim::Kernel>,
+}
+
+impl Builder {
+    const fn new() -> Self {
+        Self {
+            config: Config {
+                sq_entries: 256,
+                cq_entries: 8_192,
+                no_iowait: true,
+            },
+            timers: Timers::Auto,
+            sim: None,
+        }
+    }
+
+    /// Entries of the submission queue: how many requests one system call hands over at the most.
+    /// Rounded up to a power of two, 8 to 32,768. By default 256.
+    pub fn sq_entries(mut self, entries: u32) -> Self {
+        self.config.sq_entries = entries.clamp(8, 32_768);
+        self
+    }
+
+    /// Entries of the completion queue, at least as many as of the submission queue, up to
+    /// 65,536. By default 8,192. When they do not suffice the kernel keeps the rest elsewhere:
+    /// nothing is lost, but it costs.
+    pub fn cq_entries(mut self, entries: u32) -> Self {
+        self.config.cq_entries = entries.clamp(8, 65_536);
+        self
+    }
+
+    /// How deadlines wait. By default [`Timers::Auto`].
+    pub const fn timers(mut self, timers: Timers) -> Self {
+        self.timers = timers;
+        self
+    }
+
+    /// Whether a loop that sleeps counts as waiting for I/O in the machine's statistics, which
+    /// also keeps the processor's clock up. By default it does not. Since Linux 6.15; before that
+    /// it always does.
+    pub const fn iowait(mut self, iowait: bool) -> Self {
+        self.config.no_iowait = !iowait;
+        self
+    }
+
+    /// Runs on a simulated kernel, whatever `CORING_DRIVER` says.
+    pub fn sim(mut self, kernel: &sim::Kernel) -> Self {
+        self.sim = Some(kernel.clone());
+        self
+    }
+
+    /// Makes the runner, on this thread and for it.
+    ///
+    /// The environment variable `CORING_DRIVER` chooses the driver: `auto` or `uring`.
+    ///
+    /// # Errors
+    /// Why there is no driver, and what to do about it.
+    pub fn build(self) -> Result<Runner, Unavailable> {
+        let driver = self.driver()?;
+        let opened = Inbox::open();
+        let (inbox, id) = opened.ok_or(Unavailable::new(0, Reason::TooManyRuntimes))?;
+        Ok(Runner {
+            runtime: Runtime::new(id, inbox, driver, self.timers),
+        })
+    }
+
+    fn driver(&self) -> Result<Driver, Unavailable> {
+        if let Some(kernel) = &self.sim {
+            return Ok(Driver::Sim(sim::Driver::new(kernel)));
+        }
+        match env::var("CORING_DRIVER").as_deref() {
+            Err(_) | Ok("" | "auto" | "uring") => Uring::new(self.config).map(Driver::Uring),
+            Ok(name) => {
+                let reason = Reason::UnknownDriver {
+                    name: name.to_owned(),
+                };
+                Err(Unavailable::new(0, reason))
+            }
+        }
+    }
+}
+
+/// A runtime on this thread: a driver, its tasks, and the loop.
+///
+/// [`run`](Self::run) is [`turn`](Self::turn) in a loop. A program that has a loop already calls
+/// `turn` itself, whenever the descriptor of [`as_fd`](Self::as_fd) is readable.
+///
+/// Dropping it drops its tasks, cancels what is in flight and waits for that, 5 seconds at the
+/// most; what the kernel still has then is leaked, and reported on stderr.
+pub struct Runner {
+    runtime: Rc<Runtime>,
+}
+
+impl Runner {
+    /// Says what the runner is to be like.
+    pub const fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// Runs `main` to its end. The runner can be used again: other tasks stay, and go on in the
+    /// next run or turn.
+    ///
+    /// # Panics
+    /// If `main` panicked; if a runtime is turning on this thread already.
+    #[track_caller]
+    pub fn run<F: Future>(&mut self, main: F) -> F::Output {
+        assert!(
+            !current::is_turning(),
+            "`run` was called from within a runtime: await the future, or give it to \
+             `create_task`, or run it on another thread"
+        );
+        self.runtime.enter_from_host();
+        let main = MainTask::spawn(&self.runtime, main);
+        while !main.is_done() {
+            if let Err(error) = self.runtime.turn(Some(main.cell())) {
+                panic!("the loop cannot go on: {error}");
+            }
+        }
+        let output = main.output();
+        drop(main);
+        if self.runtime.is_embedded() {
+            self.runtime.leave();
+        }
+        match output {
+            Some(Ok(output)) => output,
+            Some(Err(panic)) => resume_unwind(panic),
+            None => unreachable!("main is done, and nobody else can take its output"),
+        }
+    }
+
+    /// One turn of the loop: runs what is ready, submits, takes what has completed. Never waits.
+    ///
+    /// # Errors
+    /// If the loop cannot go on, or is turning already further down the stack.
+    pub fn turn(&mut self) -> io::Result<()> {
+        if current::is_turning() {
+            return Err(io::Error::new(
+                io::ErrorKind::Deadlock,
+                "`turn` was called from within a runtime",
+            ));
+        }
+        self.runtime.enter_from_host();
+        let turned = self.runtime.turn(None);
+        self.runtime.leave();
+        turned
+    }
+
+    /// A descriptor that is readable when [`turn`](Self::turn) has something to do. Do not read
+    /// it: `turn` does.
+    ///
+    /// # Errors
+    /// If no descriptor is left, or the driver has none (the simulator).
+    pub fn as_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        let fd = self.runtime.event_fd()?;
+        // SAFETY: the driver keeps it open as long as the runtime lives, which `self` does.
+        Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+    }
+
+    /// Makes the descriptor readable, and a loop that sleeps turn. From other threads:
+    /// [`Handle::wake`].
+    pub fn wake(&self) {
+        self.runtime.inbox().notify();
+    }
+
+    /// A handle for other threads.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.runtime.inbox(), self.runtime.id())
+    }
+
+    /// Runs `f` with this runtime as the current one, so that it may call
+    /// [`create_task`](crate::create_task): for programs that drive it by [`turn`](Self::turn).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use coring_runtime::{Runner, create_task};
+    /// let mut runner = Runner::builder().build()?;
+    /// let task = runner.enter(|| create_task(async { 42 }));
+    /// while !task.done() {
+    ///     runner.turn()?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
+        let entered = current::Entered::new(&self.runtime);
+        let result = f();
+        drop(entered);
+        if self.runtime.is_embedded() {
+            self.runtime.leave();
+        }
+        result
+    }
+
+    /// The driver that it runs on.
+    pub fn driver(&self) -> DriverKind {
+        self.runtime.core().driver.kind()
+    }
+
+    /// What the ring was set up with; `None` on other drivers.
+    pub fn features(&self) -> Option<Features> {
+        match &self.runtime.core().driver {
+            Driver::Uring(uring) => Some(uring.features()),
+            _ => None,
+        }
+    }
+
+    /// Whether the driver knows an opcode.
+    pub fn supports(&self, opcode: u8) -> bool {
+        self.runtime.core().driver.supports(opcode)
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        self.runtime.stats()
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.runtime.shut_down();
+    }
+}
+
+impl AsRawFd for Runner {
+    /// The descriptor of [`as_fd`](Self::as_fd), or -1 where there is none.
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().map_or(-1, |fd| fd.as_raw_fd())
+    }
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner")
+            .field("driver", &self.driver())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a runtime has done, and has, counted since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// System calls that enter the ring.
+    pub enters: u64,
+    /// Operations submitted.
+    pub submissions: u64,
+    /// Completions taken, those of the runtime's own requests included.
+    pub completions: u64,
+    /// Completions of no operation that is there: counted and dropped (R4).
+    pub stale: u64,
+    /// Times that the completion queue had overflowed.
+    pub overflows: u64,
+    /// Operations that ended when their future was gone.
+    pub orphans: u64,
+    /// Payloads leaked in this process, since the kernel could not be waited for (R2).
+    pub leaks: u64,
+    /// Operations that the kernel has now.
+    pub in_flight: usize,
+    /// Slots in use: what futures wait for, or have not fetched.
+    pub slots: usize,
+    /// Scopes that are open.
+    pub scopes: usize,
+    /// Tasks that have not ended.
+    pub tasks: usize,
+}
+
+impl Stats {
+    /// Worker threads that the kernel keeps for this process's rings now (`iou-wrk-*`): operations
+    /// that it cannot do in passing go there. Read from `/proc`.
+    pub fn io_wq_workers() -> usize {
+        let Ok(threads) = fs::read_dir("/proc/self/task") else {
+            return 0;
+        };
+        let names = threads
+            .flatten()
+            .filter_map(|thread| fs::read(thread.path().join("comm")).ok());
+        names.filter(|name| name.starts_with(b"iou-wrk")).count()
+    }
+}
+
+impl Runtime {
+    fn stats(&self) -> Stats {
+        let core = self.core();
+        let driver = core.driver.stats();
+        Stats {
+            enters: driver.enters,
+            submissions: core.counts.submissions,
+            completions: core.counts.completions,
+            stale: core.counts.stale,
+            overflows: driver.overflows,
+            orphans: core.counts.orphans,
+            leaks: leaks(),
+            in_flight: core.table.in_flight,
+            slots: core.table.len(),
+            scopes: core.scopes.len(),
+            tasks: self.tasks().len(),
+        }
+    }
+}

@@ -1,0 +1,543 @@
+//! One runtime: what a turn of the loop is, and how it ends.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::io;
+use std::mem::{ManuallyDrop, take};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use crate::Instant;
+use crate::core::{Core, Fetched, Shot};
+use crate::current::{self, Current, Entered, NO_TASK};
+use crate::debris::quietly;
+use crate::driver::{Driver, Wait};
+use crate::error::Cause;
+use crate::inbox::{Inbox, RuntimeId};
+use crate::op::table::Key;
+use crate::op::{Cqe, Orphan};
+use crate::scope::{Deadline, ScopeIndex, ScopeKey};
+use crate::task::{TaskCell, TaskNumber, Tasks};
+use crate::timers::Timers;
+
+/// Polls in one turn before completions are looked at: what keeps busy tasks from starving I/O
+/// and timers. A look costs nothing when there is nothing.
+const POLLS_PER_TURN_MAX: usize = 256;
+
+/// How long a runtime that ends waits for what it has cancelled. The disk answers in
+/// milliseconds; what takes longer hangs (a dead server behind a network file system).
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// Payloads that were leaked, since nobody could say that the kernel was done with them (R2).
+static LEAKS: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn count_leak() {
+    LEAKS.fetch_add(1, Relaxed);
+}
+
+pub(crate) fn leaks() -> u64 {
+    LEAKS.load(Relaxed)
+}
+
+pub(crate) struct Runtime {
+    id: RuntimeId,
+    inbox: &'static Inbox,
+    core: RefCell<Core>,
+    tasks: RefCell<Tasks>,
+    /// No tasks are taken in any more.
+    ending: Cell<bool>,
+    /// The loop has ended; what is left of it answers for futures that live on.
+    ended: Cell<bool>,
+    /// The event descriptor has been asked for: another loop drives this one.
+    embedded: Cell<bool>,
+    woken: RefCell<Vec<u32>>,
+}
+
+impl Runtime {
+    pub(crate) fn new(
+        id: RuntimeId,
+        inbox: &'static Inbox,
+        mut driver: Driver,
+        timers: Timers,
+    ) -> Rc<Self> {
+        inbox.set_ring(driver.ring_fd());
+        driver.arm_unparker(inbox);
+        let runtime = Rc::new(Self {
+            id,
+            inbox,
+            core: RefCell::new(Core::new(driver, timers, inbox)),
+            tasks: RefCell::new(Tasks::new()),
+            ending: Cell::new(false),
+            ended: Cell::new(false),
+            embedded: Cell::new(false),
+            woken: RefCell::new(Vec::new()),
+        });
+        current::register(runtime.clone());
+        runtime
+    }
+
+    pub(crate) const fn id(&self) -> RuntimeId {
+        self.id
+    }
+
+    pub(crate) const fn inbox(&self) -> &'static Inbox {
+        self.inbox
+    }
+
+    pub(crate) fn core(&self) -> RefMut<'_, Core> {
+        self.core.borrow_mut()
+    }
+
+    pub(crate) fn tasks(&self) -> RefMut<'_, Tasks> {
+        self.tasks.borrow_mut()
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.core().driver.now()
+    }
+
+    // ---- the loop ----
+
+    /// One turn: takes what other threads left, runs what is ready, hands over what was asked for
+    /// and takes what has completed. For a `main` that is not done, and with nothing left to do,
+    /// the same enter waits for something.
+    pub(crate) fn turn(&self, main: Option<&TaskCell>) -> io::Result<()> {
+        let _entered = Entered::new(self);
+        self.receive();
+        self.run_ready();
+        let idle = self.tasks().ready() == 0;
+        let may_sleep = idle && main.is_some_and(|main| !main.is_done());
+        let wait = if may_sleep {
+            self.fall_asleep()
+        } else {
+            Wait::No
+        };
+        if self.embedded.get() && idle {
+            let mut core = self.core();
+            core.prepare_sleep();
+            core.set_alarm();
+        }
+        let pumped = self.core().pump(wait, &mut self.tasks());
+        if wait != Wait::No {
+            self.inbox.awake();
+        }
+        self.settle();
+        pumped
+    }
+
+    /// How long the enter at the end of this turn may take.
+    fn fall_asleep(&self) -> Wait {
+        let Some(until) = self.core().prepare_sleep() else {
+            return Wait::No;
+        };
+        // A deadline that has passed is seen here: the kernel takes 30 µs to find out (M).
+        if until != Instant::FAR_FUTURE && until <= self.now() {
+            return Wait::No;
+        }
+        if self.inbox.sleep() {
+            Wait::Until(until)
+        } else {
+            Wait::No
+        }
+    }
+
+    /// Takes what other threads left.
+    fn receive(&self) {
+        if self.inbox.is_empty() {
+            return;
+        }
+        for call in self.inbox.take_calls(self.id) {
+            quietly(call);
+        }
+        let mut woken = self.woken.borrow_mut();
+        self.inbox.take_wakes(&mut woken);
+        let mut tasks = self.tasks();
+        for index in woken.drain(..) {
+            tasks.wake_index(index);
+        }
+    }
+
+    /// Runs the tasks that are ready now. Those that become ready meanwhile run in the next turn.
+    fn run_ready(&self) {
+        let polls = self.tasks().ready().min(POLLS_PER_TURN_MAX);
+        for _ in 0..polls {
+            let Some((cell, generation)) = self.tasks().pop() else {
+                return;
+            };
+            self.poll_task(cell, generation);
+        }
+    }
+
+    fn poll_task(&self, cell: TaskCell, generation: u32) {
+        let index = cell.header().index.get();
+        current::set(index, cell.header().scope.get());
+        let waker: ManuallyDrop<Waker> =
+            TaskNumber::new(self.inbox.number(), index, generation).waker();
+        let done = cell.poll(&mut Context::from_waker(&waker));
+        current::set(NO_TASK, ScopeIndex::NONE);
+        if done {
+            self.end_task(cell);
+        }
+    }
+
+    /// The task's future is done, or gone.
+    fn end_task(&self, cell: TaskCell) {
+        let ours = self.tasks().remove(cell.header().index.get());
+        let scope = cell.header().scope.replace(ScopeIndex::NONE);
+        if scope != ScopeIndex::NONE {
+            let mut core = self.core();
+            let generation = core.scopes.generation(scope);
+            core.close_scope(ScopeKey {
+                index: scope,
+                generation,
+            });
+        }
+        cell.finish();
+        drop(ours);
+        // The last reference, if nobody has a handle: drops the output.
+        quietly(|| drop(cell));
+        self.settle();
+    }
+
+    /// Runs the user code that has been collected, with nothing borrowed (R10).
+    pub(crate) fn settle(&self) {
+        if self.core().debris.is_empty() {
+            return;
+        }
+        self.clear_debris();
+    }
+
+    #[cold]
+    fn clear_debris(&self) {
+        loop {
+            let mut debris = take(&mut self.core().debris);
+            if debris.is_empty() {
+                return;
+            }
+            for (index, generation) in take(&mut debris.forwards) {
+                self.request_task(index, generation);
+            }
+            debris.clear_away();
+            // Keeps the room that was allocated, unless more came meanwhile.
+            let mut core = self.core();
+            if core.debris.is_empty() {
+                core.debris = debris;
+                return;
+            }
+        }
+    }
+
+    // ---- tasks ----
+
+    /// Takes a task in, or discards it if the runtime is ending.
+    pub(crate) fn spawn(&self, cell: TaskCell) {
+        if self.ending.get() {
+            cell.discard();
+            cell.finish();
+            return;
+        }
+        let mut tasks = self.tasks();
+        let before = tasks.capacity();
+        tasks.insert(cell);
+        let after = tasks.capacity();
+        if after != before {
+            self.inbox.grow(after as u32);
+        }
+    }
+
+    /// Drops the future of a task that has not ended, and ends the task.
+    pub(crate) fn discard(&self, cell: &TaskCell) {
+        let _entered = Entered::new(self);
+        cell.discard();
+        self.end_task(cell.clone());
+    }
+
+    /// For awaits that finish at once: whether a request to stop is pending (C7).
+    pub(crate) fn checkpoint(&self, scope: ScopeIndex) -> Option<Cause> {
+        // A task that has no scope has been asked nothing.
+        if scope == ScopeIndex::NONE {
+            return None;
+        }
+        let cause = self.core().checkpoint(scope);
+        self.settle();
+        cause
+    }
+
+    /// Queues the task of a waker of ours. `false`: it belongs to another runtime.
+    pub(crate) fn wake_own(&self, number: TaskNumber) -> bool {
+        if number.inbox() != self.inbox.number() {
+            return false;
+        }
+        self.tasks().wake(number);
+        true
+    }
+
+    pub(crate) fn message_ring(&self, inbox: &Inbox, target: RuntimeId) -> bool {
+        match self.core.try_borrow_mut() {
+            Ok(mut core) => core.message(inbox, target),
+            Err(_) => false,
+        }
+    }
+
+    /// Makes a request to stop at the root of a task.
+    fn request_task(&self, index: u32, generation: u32) {
+        let root = {
+            let tasks = self.tasks();
+            let Some(cell) = tasks.get(index) else { return };
+            if cell.header().generation.get() != generation {
+                return;
+            }
+            self.root_scope(cell)
+        };
+        self.core().request(root);
+        // Nothing may be registered under it: then the task must get a chance to look.
+        self.tasks().wake_index(index);
+    }
+
+    fn root_scope(&self, cell: &TaskCell) -> ScopeIndex {
+        let scope = &cell.header().scope;
+        if scope.get() == ScopeIndex::NONE {
+            scope.set(
+                self.core()
+                    .scopes
+                    .open(ScopeIndex::NONE, Deadline::Never)
+                    .index,
+            );
+        }
+        scope.get()
+    }
+
+    /// The scope that is being polled; the task's root is made when first asked for.
+    pub(crate) fn scope_here(&self, current: &Current) -> ScopeIndex {
+        let scope = current.scope.get();
+        if scope != ScopeIndex::NONE {
+            return scope;
+        }
+        let scope = match self.tasks().get(current.task.get()) {
+            Some(cell) => self.root_scope(cell),
+            None => ScopeIndex::NONE,
+        };
+        current.scope.set(scope);
+        scope
+    }
+
+    // ---- leaves ----
+
+    pub(crate) fn poll_slot(&self, key: Key, waker: &Waker) -> Fetched {
+        let here = self.polled_here();
+        let mut spare = foreign_clone(waker);
+        let fetched = {
+            let mut core = self.core();
+            let fetched = core.fetch(key, here);
+            if let Fetched::Pending = fetched {
+                let old = &mut core.table.slot(key).waker;
+                let old = replace_waker(old, waker, &mut spare);
+                core.debris.drops.extend(old);
+            }
+            fetched
+        };
+        match fetched {
+            Fetched::Pending if here.is_none() => self.poll_from_outside(key, waker),
+            fetched => {
+                self.settle();
+                fetched
+            }
+        }
+    }
+
+    pub(crate) fn poll_shot(&self, key: Key, waker: &Waker) -> Shot {
+        let here = self.polled_here();
+        let mut spare = foreign_clone(waker);
+        let shot = {
+            let mut core = self.core();
+            let shot = core.fetch_shot(key, here);
+            if let Shot::Pending = shot {
+                let old = &mut core.table.slot(key).waker;
+                let old = replace_waker(old, waker, &mut spare);
+                core.debris.drops.extend(old);
+            }
+            shot
+        };
+        if let (Shot::Pending, None) = (&shot, here) {
+            return Shot::Cqe(Cqe::cancelled(Cause::NotRunning));
+        }
+        self.settle();
+        shot
+    }
+
+    /// The scope of the poll, if it is one of this runtime's tasks that polls.
+    fn polled_here(&self) -> Option<ScopeIndex> {
+        current::with(|current| match current {
+            Some((runtime, current)) if runtime.id == self.id => Some(self.scope_here(current)),
+            _ => None,
+        })
+    }
+
+    /// An operation is polled that belongs to another loop, which is not turning: waiting could
+    /// take for ever. It is cancelled there, and its outcome is an error, with the buffer.
+    #[cold]
+    fn poll_from_outside(&self, key: Key, waker: &Waker) -> Fetched {
+        let pumped = {
+            let mut core = self.core();
+            core.give_up(key);
+            core.pump(Wait::No, &mut self.tasks())
+        };
+        self.settle();
+        let fetched = self.core().fetch(key, None);
+        if let Fetched::Pending = fetched {
+            // The disk is not done with it yet; bounded by that.
+            if pumped.is_ok() {
+                waker.wake_by_ref();
+            }
+        }
+        fetched
+    }
+
+    pub(crate) fn abandon(&self, key: Key, orphan: Box<dyn Orphan>) {
+        self.core().abandon(key, orphan);
+        self.left_alone();
+    }
+
+    pub(crate) fn release(&self, key: Key) {
+        self.core().release(key);
+        self.left_alone();
+    }
+
+    /// A future has let go of its slot.
+    fn left_alone(&self) {
+        self.settle();
+        if self.ended.get() {
+            self.forget_if_empty();
+        }
+    }
+
+    // ---- embedding ----
+
+    pub(crate) fn event_fd(&self) -> io::Result<std::os::fd::RawFd> {
+        let fd = self.core().driver.event_fd()?;
+        if !self.embedded.replace(true) {
+            self.leave();
+        }
+        Ok(fd)
+    }
+
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.embedded.get()
+    }
+
+    /// Back from the other loop.
+    pub(crate) fn enter_from_host(&self) {
+        self.inbox.awake();
+        self.core().driver.signal_event_fd(false);
+    }
+
+    /// Back to the other loop: from here this one counts as asleep, and its descriptor says when
+    /// there is something to do.
+    pub(crate) fn leave(&self) {
+        let busy = self.tasks().ready() > 0 || self.core().is_busy();
+        if busy || !self.inbox.sleep() {
+            self.core().driver.signal_event_fd(true);
+        }
+    }
+
+    // ---- the end (R9) ----
+
+    /// Ends the runtime: nothing of it is in flight afterwards, or it is leaked and reported.
+    pub(crate) fn shut_down(&self) {
+        self.ending.set(true);
+        {
+            let _entered = Entered::new(self);
+            self.drop_tasks();
+            self.drain();
+        }
+        self.inbox.close(self.id);
+        self.ended.set(true);
+        self.core().driver.retire();
+        self.forget_if_empty();
+    }
+
+    fn drop_tasks(&self) {
+        // From the back: what is cancelled newest first is given up the fastest (M).
+        let places = self.tasks().capacity() as u32;
+        for index in (0..places).rev() {
+            let Some(cell) = self.tasks().remove(index) else {
+                continue;
+            };
+            current::set(NO_TASK, ScopeIndex::NONE);
+            cell.discard();
+            self.end_task(cell);
+        }
+        for call in self.inbox.take_calls(self.id) {
+            quietly(|| drop(call));
+        }
+    }
+
+    fn drain(&self) {
+        let deadline = self.now() + SHUTDOWN_GRACE;
+        self.core().cancel_all();
+        self.settle();
+        while self.core().table.in_flight > 0 {
+            let now = self.now();
+            if now >= deadline {
+                return self.report_leaks();
+            }
+            // Short, so that what the kernel could not cancel is asked for again.
+            let until = (now + Duration::from_millis(100)).min(deadline);
+            let pumped = self.core().pump(Wait::Until(until), &mut self.tasks());
+            self.settle();
+            if pumped.is_err() {
+                return self.report_leaks();
+            }
+            if self.now() >= until {
+                self.core().cancel_again();
+            }
+        }
+        // What was queued behind the last of them: messages, cancels.
+        let _ = self.core().pump(Wait::No, &mut self.tasks());
+        self.settle();
+    }
+
+    #[cold]
+    #[expect(
+        clippy::print_stderr,
+        reason = "the end of a runtime has nobody to give an error to"
+    )]
+    fn report_leaks(&self) {
+        let left = self.core().table.in_flight;
+        LEAKS.fetch_add(left as u64, Relaxed);
+        eprintln!(
+            "coring: {left} operations did not end within {SHUTDOWN_GRACE:?} of their cancel; \
+             what they may still write to is leaked (a hanging device or file system?)"
+        );
+    }
+
+    /// Once nothing names a slot of it, an ended runtime is freed.
+    fn forget_if_empty(&self) {
+        if self.core().table.len() == 0 {
+            current::deregister(self.id);
+        }
+    }
+}
+
+/// A clone of a waker that is not ours, made while nothing is borrowed: it is user code (R10).
+fn foreign_clone(waker: &Waker) -> Option<Waker> {
+    match TaskNumber::of(waker) {
+        Some(_) => None,
+        None => Some(waker.clone()),
+    }
+}
+
+/// Puts `waker` into its place, and gives back what is to be dropped.
+fn replace_waker(
+    place: &mut Option<Waker>,
+    waker: &Waker,
+    spare: &mut Option<Waker>,
+) -> Option<Waker> {
+    if place.as_ref().is_some_and(|old| old.will_wake(waker)) {
+        return spare.take();
+    }
+    // A clone of one of ours copies a number.
+    let new = spare.take().unwrap_or_else(|| waker.clone());
+    place.replace(new)
+}

@@ -1,0 +1,331 @@
+//! Scopes: what a deadline or a cancel request covers.
+//!
+//! A task has a root scope, made when something registers under it; `wait_for` and `timeout` open
+//! children. The scope that is being polled is a number in the thread-local structure, set around
+//! each poll, so it reaches every leaf below, through any combinator. Scopes and leaves name each
+//! other by number: nothing points into a future (R13).
+//!
+//! # Requests
+//!
+//! A request to stop has a number, counted over the runtime. It hits the leaves that are there
+//! (`Core::hit`) and stays `pending` in its scope until an await returns it; an await that starts
+//! while one is pending returns it at once (C2, C7). A leaf that had completed keeps its result
+//! (C1).
+
+use slab::Slab;
+use std::mem::take;
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::Instant;
+use crate::op::table::NO_SLOT;
+use crate::timers::NOWHERE;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ScopeIndex(u32);
+
+impl ScopeIndex {
+    pub(crate) const NONE: Self = Self(u32::MAX);
+
+    pub(crate) const fn new(index: u32) -> Self {
+        Self(index)
+    }
+
+    pub(crate) const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// Names a scope for whoever opened it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ScopeKey {
+    pub(crate) index: ScopeIndex,
+    pub(crate) generation: u32,
+}
+
+/// When a scope's time is up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Deadline {
+    Never,
+    /// Not yet counted from: nobody has had to wait.
+    After(Duration),
+    At(Instant),
+}
+
+pub(crate) struct Scope {
+    generation: u32,
+    pub(crate) parent: ScopeIndex,
+    first_child: ScopeIndex,
+    previous_sibling: ScopeIndex,
+    next_sibling: ScopeIndex,
+    /// The list of leaves, through the slots.
+    pub(crate) first_leaf: u32,
+    pub(crate) deadline: Deadline,
+    /// The deadline has passed and the request is made.
+    pub(crate) fired: bool,
+    /// Waits for the loop to be about to sleep, to arm its timer.
+    pub(crate) arming: bool,
+    /// The operation whose linked timeout has this deadline.
+    pub(crate) carrier: u32,
+    /// The place of its own timer in the heap.
+    pub(crate) place: u32,
+    /// The last request that no await has returned; 0 is none.
+    pub(crate) pending: u64,
+    /// The last request made here.
+    last_request: u64,
+    /// The last request made anywhere when this scope began.
+    began: u64,
+    /// Who polls it, for when it fires with no leaf to wake.
+    pub(crate) waker: Option<Waker>,
+}
+
+#[derive(Default)]
+pub(crate) struct Scopes {
+    scopes: Slab<Scope>,
+    generation: u32,
+    requests: u64,
+    /// Scopes that have a deadline: while there are none nobody looks for one.
+    timed: usize,
+}
+
+impl Scopes {
+    /// Opens a scope below `parent`. Its deadline may have passed already: then the request is
+    /// pending from the start.
+    pub(crate) fn open(&mut self, parent: ScopeIndex, deadline: Deadline) -> ScopeKey {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let began = self.requests;
+        let next_sibling = match parent {
+            ScopeIndex::NONE => ScopeIndex::NONE,
+            parent => self.at(parent).first_child,
+        };
+        let index = ScopeIndex(self.scopes.insert(Scope {
+            generation,
+            parent,
+            first_child: ScopeIndex::NONE,
+            previous_sibling: ScopeIndex::NONE,
+            next_sibling,
+            first_leaf: NO_SLOT,
+            deadline,
+            fired: false,
+            arming: false,
+            carrier: NO_SLOT,
+            place: NOWHERE,
+            pending: 0,
+            last_request: 0,
+            began,
+            waker: None,
+        }) as u32);
+        if parent != ScopeIndex::NONE {
+            self.at(parent).first_child = index;
+        }
+        if next_sibling != ScopeIndex::NONE {
+            self.at(next_sibling).previous_sibling = index;
+        }
+        if deadline != Deadline::Never {
+            self.timed += 1;
+        }
+        ScopeKey { index, generation }
+    }
+
+    /// Closes a scope whose leaves have been handed on; its children go to its parent.
+    pub(crate) fn close(&mut self, index: ScopeIndex) -> Scope {
+        let scope = self.scopes.remove(index.0 as usize);
+        debug_assert_eq!(scope.first_leaf, NO_SLOT, "a scope ends with leaves");
+        if scope.deadline != Deadline::Never {
+            self.timed -= 1;
+        }
+        self.unlink(&scope, index);
+        let mut child = scope.first_child;
+        while child != ScopeIndex::NONE {
+            let next = self.at(child).next_sibling;
+            self.link(child, scope.parent);
+            child = next;
+        }
+        scope
+    }
+
+    /// Moves a scope below another one: it is polled there now.
+    pub(crate) fn reattach(&mut self, index: ScopeIndex, parent: ScopeIndex) {
+        let scope = self.at(index);
+        let place = (scope.parent, scope.previous_sibling, scope.next_sibling);
+        if place.0 != parent {
+            self.unlink_from(index, place);
+            self.link(index, parent);
+        }
+    }
+
+    fn unlink(&mut self, scope: &Scope, index: ScopeIndex) {
+        self.unlink_from(
+            index,
+            (scope.parent, scope.previous_sibling, scope.next_sibling),
+        );
+    }
+
+    fn unlink_from(
+        &mut self,
+        index: ScopeIndex,
+        (parent, previous, next): (ScopeIndex, ScopeIndex, ScopeIndex),
+    ) {
+        if previous != ScopeIndex::NONE {
+            self.at(previous).next_sibling = next;
+        } else if parent != ScopeIndex::NONE {
+            debug_assert_eq!(self.at(parent).first_child, index);
+            self.at(parent).first_child = next;
+        }
+        if next != ScopeIndex::NONE {
+            self.at(next).previous_sibling = previous;
+        }
+    }
+
+    fn link(&mut self, index: ScopeIndex, parent: ScopeIndex) {
+        let next = match parent {
+            ScopeIndex::NONE => ScopeIndex::NONE,
+            parent => std::mem::replace(&mut self.at(parent).first_child, index),
+        };
+        if next != ScopeIndex::NONE {
+            self.at(next).previous_sibling = index;
+        }
+        let scope = self.at(index);
+        scope.parent = parent;
+        scope.previous_sibling = ScopeIndex::NONE;
+        scope.next_sibling = next;
+    }
+
+    pub(crate) fn at(&mut self, index: ScopeIndex) -> &mut Scope {
+        &mut self.scopes[index.0 as usize]
+    }
+
+    /// The scope of a carrier or a timer, if it is still that one.
+    pub(crate) fn find(&mut self, index: ScopeIndex, generation: u32) -> Option<&mut Scope> {
+        self.scopes
+            .get_mut(index.0 as usize)
+            .filter(|scope| scope.generation == generation)
+    }
+
+    pub(crate) fn generation(&self, index: ScopeIndex) -> u32 {
+        self.scopes[index.0 as usize].generation
+    }
+
+    pub(crate) const fn any_timed(&self) -> bool {
+        self.timed > 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.scopes.len()
+    }
+
+    /// From `index` outwards.
+    fn outwards(&self, index: ScopeIndex) -> impl Iterator<Item = (ScopeIndex, &Scope)> {
+        let next = move |&(_, scope): &(ScopeIndex, &Scope)| self.get(scope.parent);
+        std::iter::successors(self.get(index), next)
+    }
+
+    fn get(&self, index: ScopeIndex) -> Option<(ScopeIndex, &Scope)> {
+        match index {
+            ScopeIndex::NONE => None,
+            index => Some((index, &self.scopes[index.0 as usize])),
+        }
+    }
+
+    pub(crate) fn is_within(&self, inner: ScopeIndex, outer: ScopeIndex) -> bool {
+        self.outwards(inner).any(|(index, _)| index == outer)
+    }
+
+    /// The nearest deadline that has not fired, from `index` outwards, and whose it is. Spans
+    /// begin to count with the first look: `now` is asked for once if there is one.
+    pub(crate) fn deadline(
+        &mut self,
+        index: ScopeIndex,
+        mut now: impl FnMut() -> Instant,
+    ) -> Option<(Instant, ScopeIndex)> {
+        let mut nearest: Option<(Instant, ScopeIndex)> = None;
+        let mut at = index;
+        while at != ScopeIndex::NONE {
+            let scope = self.at(at);
+            if let Deadline::After(span) = scope.deadline {
+                scope.deadline = Deadline::At(now() + span);
+            }
+            if let Deadline::At(deadline) = scope.deadline
+                && !scope.fired
+                && deadline != Instant::FAR_FUTURE
+                && nearest.is_none_or(|(nearest, _)| deadline <= nearest)
+            {
+                nearest = Some((deadline, at));
+            }
+            at = scope.parent;
+        }
+        nearest
+    }
+
+    /// Records a new request at `index` and gives its number.
+    pub(crate) fn request(&mut self, index: ScopeIndex) -> u64 {
+        self.requests += 1;
+        let number = self.requests;
+        let scope = self.at(index);
+        scope.pending = number;
+        scope.last_request = number;
+        number
+    }
+
+    /// All scopes from `index` downwards.
+    pub(crate) fn subtree(&self, index: ScopeIndex) -> Vec<ScopeIndex> {
+        let mut all = vec![index];
+        let mut seen = 0;
+        while let Some(&parent) = all.get(seen) {
+            let mut child = self.scopes[parent.0 as usize].first_child;
+            while child != ScopeIndex::NONE {
+                all.push(child);
+                child = self.scopes[child.0 as usize].next_sibling;
+            }
+            seen += 1;
+        }
+        all
+    }
+
+    /// Whether a leaf is registered from `index` downwards.
+    pub(crate) fn has_leaves(&self, index: ScopeIndex) -> bool {
+        let scope = &self.scopes[index.0 as usize];
+        if scope.first_leaf != NO_SLOT {
+            return true;
+        }
+        scope.first_child != ScopeIndex::NONE
+            && self
+                .subtree(index)
+                .iter()
+                .any(|at| self.scopes[at.0 as usize].first_leaf != NO_SLOT)
+    }
+
+    /// Uses up the request that is pending from `index` outwards, if there is one (C7).
+    pub(crate) fn take_pending(&mut self, index: ScopeIndex) -> Option<u64> {
+        let mut at = index;
+        while at != ScopeIndex::NONE {
+            let scope = self.at(at);
+            if scope.pending != 0 {
+                return Some(take(&mut scope.pending));
+            }
+            at = scope.parent;
+        }
+        None
+    }
+
+    /// An await returned `number`: it, and what it merged with, is used up (C2).
+    pub(crate) fn delivered(&mut self, index: ScopeIndex, number: u64) {
+        let mut at = index;
+        while at != ScopeIndex::NONE {
+            let scope = self.at(at);
+            if scope.pending <= number {
+                scope.pending = 0;
+            }
+            at = scope.parent;
+        }
+    }
+
+    /// Whether a request from further out arrived after this scope began: then whoever made that
+    /// one decides what the caller sees (C8).
+    pub(crate) fn asked_from_outside(&self, index: ScopeIndex) -> bool {
+        let scope = &self.scopes[index.0 as usize];
+        self.outwards(scope.parent)
+            .any(|(_, outer)| outer.last_request > scope.began)
+    }
+}

@@ -1,0 +1,260 @@
+//! A task's one allocation: its header, and its future until that is done, its output after.
+//!
+//! # States
+//!
+//! ```text
+//!            (1) poll: ready          (3) take
+//! Running ───────────────────▶ Output ─────────▶ Gone
+//!    │  └────(2) poll: panic─▶ Panicked ───(3)───▶ ▲
+//!    └──────────────(4) discard ──────────────────┘
+//! ```
+//!
+//! 1, 2 and 4 are the runtime's, through [`TaskCell::poll`] and [`TaskCell::discard`]; 3 is the
+//! handle's. Everything happens on one thread. The cell is freed with its last reference; the
+//! runtime has one while the task is in its table, each `Task` and `TaskRef` has one.
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context, Poll, Waker};
+
+use crate::scope::ScopeIndex;
+
+/// What a panic left.
+pub(crate) type PanicPayload = Box<dyn Any + Send>;
+
+pub(crate) struct Header {
+    vtable: &'static VTable,
+    refs: Cell<u32>,
+    /// The task's place in the runtime's table.
+    pub(crate) index: Cell<u32>,
+    /// Counts the tasks of a runtime; with `index` it names this one.
+    pub(crate) generation: Cell<u32>,
+    /// The root of the task's scopes, made when something registers under it.
+    pub(crate) scope: Cell<ScopeIndex>,
+    pub(crate) spawned_at: &'static Location<'static>,
+    /// Who awaits the task.
+    joiner: Cell<Option<Waker>>,
+    done: Cell<bool>,
+    name: Cell<Option<Box<Box<str>>>>,
+}
+
+struct VTable {
+    poll: unsafe fn(NonNull<Header>, &mut Context<'_>) -> bool,
+    discard: unsafe fn(NonNull<Header>),
+    /// Writes an `Option<Result<T, PanicPayload>>` to the pointer.
+    take: unsafe fn(NonNull<Header>, *mut ()),
+    free: unsafe fn(NonNull<Header>),
+}
+
+enum Stage<F: Future> {
+    Running(F),
+    Output(F::Output),
+    Panicked(PanicPayload),
+    Gone,
+}
+
+#[repr(C)]
+struct Whole<F: Future> {
+    // First, so that a pointer to the whole is a pointer to it.
+    header: Header,
+    stage: UnsafeCell<Stage<F>>,
+}
+
+impl<F: Future> Whole<F> {
+    const VTABLE: VTable = VTable {
+        poll: Self::poll,
+        discard: Self::discard,
+        take: Self::take,
+        free: Self::free,
+    };
+
+    /// The stage, for one access at a time.
+    ///
+    /// # Safety
+    /// `header` is the header of a live `Whole<F>`, and nobody else has its stage now.
+    unsafe fn stage<'a>(header: NonNull<Header>) -> &'a mut Stage<F> {
+        // SAFETY: `header` points at the first field of a `Whole<F>` (repr(C)) and may be used
+        // for all of it: it comes from the Box of the whole.
+        let stage = unsafe { (*header.cast::<Self>().as_ptr()).stage.get() };
+        // SAFETY: the caller has it alone.
+        unsafe { &mut *stage }
+    }
+
+    unsafe fn poll(header: NonNull<Header>, cx: &mut Context<'_>) -> bool {
+        // SAFETY: the runtime polls a task that is in its table, and not while it polls it: the
+        // stage is reached from `poll` and `discard`, which the runtime does not nest, and from
+        // `take`, which does nothing before `done`.
+        let stage = unsafe { Self::stage(header) };
+        let Stage::Running(future) = stage else {
+            return true;
+        };
+        // SAFETY: the future stays in the cell, which does not move, until it is dropped there.
+        let future = unsafe { Pin::new_unchecked(future) };
+        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(Poll::Pending) => return false,
+            Ok(Poll::Ready(output)) => Self::replace(stage, Stage::Output(output)),
+            Err(panic) => Self::replace(stage, Stage::Panicked(panic)),
+        }
+        true
+    }
+
+    unsafe fn discard(header: NonNull<Header>) {
+        // SAFETY: as in `poll`.
+        let stage = unsafe { Self::stage(header) };
+        Self::replace(stage, Stage::Gone);
+    }
+
+    /// Drops the old stage in its place. A panic of that drop is the task's own (C10): the hook
+    /// has reported it, and the new stage is in place all the same (drop and replace).
+    fn replace(stage: &mut Stage<F>, new: Stage<F>) {
+        let _ = catch_unwind(AssertUnwindSafe(|| *stage = new));
+    }
+
+    unsafe fn take(header: NonNull<Header>, out: *mut ()) {
+        // SAFETY: called when `done` is set: the runtime has let go of the stage.
+        let stage = unsafe { Self::stage(header) };
+        let out: *mut Option<Result<F::Output, PanicPayload>> = out.cast();
+        let result = match std::mem::replace(stage, Stage::Gone) {
+            Stage::Output(output) => Some(Ok(output)),
+            Stage::Panicked(panic) => Some(Err(panic)),
+            Stage::Running(_) | Stage::Gone => None,
+        };
+        // SAFETY: `TaskCell::take` passes a place for this very type.
+        unsafe { out.write(result) };
+    }
+
+    unsafe fn free(header: NonNull<Header>) {
+        // SAFETY: made by `Box::into_raw` in `TaskCell::new`; the last reference is gone.
+        drop(unsafe { Box::from_raw(header.cast::<Self>().as_ptr()) });
+    }
+}
+
+/// A counted reference to a task's allocation, whatever its future.
+pub(crate) struct TaskCell(NonNull<Header>);
+
+impl TaskCell {
+    /// # Safety
+    ///
+    /// The type of `future` is forgotten, and so are its borrows: the caller sees to it that the
+    /// future and its output are gone (done and taken, or discarded) before these end.
+    pub(crate) unsafe fn new<F: Future>(future: F, spawned_at: &'static Location<'static>) -> Self {
+        let whole = Box::new(Whole {
+            header: Header {
+                vtable: const { &Whole::<F>::VTABLE },
+                refs: Cell::new(1),
+                index: Cell::new(0),
+                generation: Cell::new(0),
+                scope: Cell::new(ScopeIndex::NONE),
+                spawned_at,
+                joiner: Cell::new(None),
+                done: Cell::new(false),
+                name: Cell::new(None),
+            },
+            stage: UnsafeCell::new(Stage::Running(future)),
+        });
+        // A raw pointer from here on: references to the header alone must not narrow it.
+        let whole = NonNull::from(Box::leak(whole));
+        Self(whole.cast())
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: alive while a reference is counted; only its Cells change.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// One step of the task. `true`: it is done, see [`finish`](Self::finish).
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> bool {
+        // SAFETY: the vtable belongs to this cell's future type; the runtime does not nest polls
+        // of a task.
+        unsafe { (self.header().vtable.poll)(self.0, cx) }
+    }
+
+    /// Drops the future, or an output that nobody took. Not while it is polled.
+    pub(crate) fn discard(&self) {
+        // SAFETY: as in `poll`.
+        unsafe { (self.header().vtable.discard)(self.0) }
+    }
+
+    /// The task will not be polled again: lets whoever awaits it know.
+    pub(crate) fn finish(&self) {
+        self.header().done.set(true);
+        if let Some(joiner) = self.header().joiner.take() {
+            crate::debris::quietly(|| joiner.wake());
+        }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.header().done.get()
+    }
+
+    /// What the task came to, once. `None`: nothing, it was dropped before its end, or taken.
+    ///
+    /// # Safety
+    /// `T` is the output of the future that the cell was made with, and the task is done.
+    pub(crate) unsafe fn take<T>(&self) -> Option<Result<T, PanicPayload>> {
+        debug_assert!(self.is_done());
+        let mut result: Option<Result<T, PanicPayload>> = None;
+        // SAFETY: `T` is the output type by the caller's promise, so this is the place that
+        // `Whole::take` expects.
+        unsafe { (self.header().vtable.take)(self.0, (&raw mut result).cast()) };
+        result
+    }
+
+    /// Has `waker` woken when the task is done. Gives back one that it replaces, to be dropped
+    /// where no borrow is held.
+    pub(crate) fn set_joiner(&self, waker: &Waker) -> Option<Waker> {
+        let old = self.header().joiner.take();
+        match &old {
+            Some(same) if same.will_wake(waker) => {
+                self.header().joiner.set(old);
+                None
+            }
+            _ => {
+                self.header().joiner.set(Some(waker.clone()));
+                old
+            }
+        }
+    }
+
+    pub(crate) fn set_name(&self, name: &str) {
+        self.header().name.set(Some(Box::new(name.into())));
+    }
+
+    pub(crate) fn with_name<R>(&self, f: impl FnOnce(Option<&str>) -> R) -> R {
+        let name = self.header().name.take();
+        let result = f(name.as_deref().map(|name| &**name));
+        self.header().name.set(name);
+        result
+    }
+}
+
+impl Clone for TaskCell {
+    fn clone(&self) -> Self {
+        let refs = &self.header().refs;
+        // A count that wraps would free a live cell.
+        refs.set(
+            refs.get()
+                .checked_add(1)
+                .expect("fewer than 2^32 references to a task"),
+        );
+        Self(self.0)
+    }
+}
+
+impl Drop for TaskCell {
+    fn drop(&mut self) {
+        let refs = self.header().refs.get() - 1;
+        self.header().refs.set(refs);
+        if refs == 0 {
+            // SAFETY: the last reference; the vtable belongs to this cell.
+            unsafe { (self.header().vtable.free)(self.0) };
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The tasks of a runtime, and which of them are ready to run.
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+
+use super::cell::TaskCell;
+use super::waker::TaskNumber;
+
+pub(crate) struct Tasks {
+    entries: Slab<Entry>,
+    ready: VecDeque<u32>,
+    /// Tasks made so far; the generation of the next.
+    spawned: u32,
+}
+
+struct Entry {
+    cell: TaskCell,
+    generation: u32,
+    /// In the ready queue: each task is there once.
+    queued: bool,
+}
+
+const _: () = assert!(size_of::<Option<Entry>>() == 16);
+
+impl Tasks {
+    pub(crate) const fn new() -> Self {
+        Self {
+            entries: Slab::new(),
+            ready: VecDeque::new(),
+            spawned: 0,
+        }
+    }
+
+    /// Takes a new task in and queues it. `true` with it: the inbox must grow first.
+    pub(crate) fn insert(&mut self, cell: TaskCell) -> u32 {
+        self.spawned = self.spawned.wrapping_add(1);
+        let generation = self.spawned;
+        let index = self.entries.vacant_key() as u32;
+        cell.header().index.set(index);
+        cell.header().generation.set(generation);
+        self.entries.insert(Entry {
+            cell,
+            generation,
+            queued: true,
+        });
+        self.ready.push_back(index);
+        index
+    }
+
+    pub(crate) fn remove(&mut self, index: u32) -> Option<TaskCell> {
+        self.entries
+            .try_remove(index as usize)
+            .map(|entry| entry.cell)
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Option<&TaskCell> {
+        self.entries.get(index as usize).map(|entry| &entry.cell)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &TaskCell> {
+        self.entries.iter().map(|(_, entry)| &entry.cell)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.entries.capacity()
+    }
+
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Queues the task of a waker, unless that one has ended or is queued.
+    pub(crate) fn wake(&mut self, number: TaskNumber) {
+        if let Some(entry) = self.entries.get_mut(number.index() as usize)
+            && number.means(entry.generation)
+            && !entry.queued
+        {
+            entry.queued = true;
+            self.ready.push_back(number.index());
+        }
+    }
+
+    /// Queues the task at `index`, whichever it is by now.
+    pub(crate) fn wake_index(&mut self, index: u32) {
+        if let Some(entry) = self.entries.get_mut(index as usize)
+            && !entry.queued
+        {
+            entry.queued = true;
+            self.ready.push_back(index);
+        }
+    }
+
+    /// The next task to run, with its generation.
+    pub(crate) fn pop(&mut self) -> Option<(TaskCell, u32)> {
+        loop {
+            let index = self.ready.pop_front()?;
+            // Vacant if it ended otherwise; if another task has its place it is queued itself.
+            if let Some(entry) = self.entries.get_mut(index as usize) {
+                if !entry.queued {
+                    continue;
+                }
+                entry.queued = false;
+                return Some((entry.cell.clone(), entry.generation));
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! A moment to wait for.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::Instant;
+use crate::core::{Fetched, Start};
+use crate::current;
+use crate::driver::{Request, Scratch, opcode};
+use crate::error::Cause;
+use crate::inbox::RuntimeId;
+use crate::op::table::{Key, Kind};
+use crate::op::{Cqe, poll_slot};
+
+const TIMEOUT_ABS: u32 = 1 << 0;
+
+/// The time on the driver's clock.
+///
+/// # Panics
+/// Outside of a runtime.
+///
+/// # Examples
+///
+/// ```
+/// coring_runtime::run(async {
+///     let begin = coring_runtime::now();
+///     assert!(coring_runtime::now() >= begin);
+/// });
+/// ```
+pub fn now() -> Instant {
+    current::with(|current| match current {
+        Some((runtime, _)) => runtime.now(),
+        None => panic!("`now` was called outside of a runtime: call it from within `coring::run`"),
+    })
+}
+
+/// A future that waits for a moment: what `sleep` is made of.
+///
+/// It is a kernel timeout, or a place in the heap whose front is one: see
+/// [`Timers`](crate::Timers). It is never early.
+///
+/// # Errors
+/// [`Cancelled`](crate::Cancelled) if it was asked to stop.
+///
+/// # Cancel safety
+///
+/// Cancel safe: dropping this before it completes has no effect.
+#[must_use = "a timer waits when it is awaited"]
+pub struct Timer {
+    stage: Stage,
+    _not_send: PhantomData<*const ()>,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    After(Duration),
+    At(Instant),
+    /// There was nothing to wait for: other tasks ran once.
+    Yielded,
+    Waiting(RuntimeId, Key),
+    Over,
+}
+
+impl Timer {
+    /// Waits for a span, counted from the first poll. A span of zero lets the other tasks run
+    /// once; [`Duration::MAX`] never ends.
+    pub const fn after(span: Duration) -> Self {
+        Self {
+            stage: Stage::After(span),
+            _not_send: PhantomData,
+        }
+    }
+
+    /// Waits for `deadline`. One that has passed lets the other tasks run once.
+    pub const fn at(deadline: Instant) -> Self {
+        Self {
+            stage: Stage::At(deadline),
+            _not_send: PhantomData,
+        }
+    }
+
+    /// `Some`: it is over already.
+    fn start(&mut self, waker: &Waker) -> Option<io::Result<()>> {
+        let waker = waker.clone();
+        let stage = self.stage;
+        let started = current::with(|current| {
+            let (runtime, current) = current?;
+            let now = runtime.now();
+            let deadline = match stage {
+                Stage::After(span) => now + span,
+                Stage::At(deadline) => deadline,
+                Stage::Yielded | Stage::Waiting(..) | Stage::Over => return None,
+            };
+            let scope = runtime.scope_here(current);
+            if deadline <= now {
+                if let Some(cause) = runtime.checkpoint(scope) {
+                    return Some((runtime.id(), Some(Start::Cancelled(cause))));
+                }
+                current.yielded.set(true);
+                waker.wake();
+                return Some((runtime.id(), None));
+            }
+            let mut core = runtime.core();
+            let start = if core.sleeps_in_kernel() && deadline != Instant::FAR_FUTURE {
+                let mut describe = |scratch: &mut Scratch| describe(deadline, scratch);
+                core.start(&mut describe, scope, waker, Kind::Sleep)
+            } else {
+                core.start_timer(deadline, scope, waker)
+            };
+            drop(core);
+            runtime.settle();
+            Some((runtime.id(), Some(start)))
+        });
+        match started {
+            Some((runtime, Some(Start::Started(key)))) => {
+                self.stage = Stage::Waiting(runtime, key);
+                None
+            }
+            Some((_, None)) => {
+                self.stage = Stage::Yielded;
+                None
+            }
+            Some((_, Some(Start::Cancelled(cause)))) => Some(Err(cause.error())),
+            None => Some(Err(Cause::NotRunning.error())),
+        }
+    }
+}
+
+fn describe(deadline: Instant, scratch: &mut Scratch) -> Request {
+    let ts = scratch.put(deadline.timespec());
+    Request::new(opcode::TIMEOUT, -1)
+        .addr(ts)
+        .len(1)
+        .op_flags(TIMEOUT_ABS)
+}
+
+/// A timeout that ends by itself ends with ETIME.
+fn decode(cqe: Cqe) -> io::Result<()> {
+    match cqe.res() {
+        res if -res == libc::ETIME => Ok(()),
+        _ => cqe.result().map(drop),
+    }
+}
+
+impl Future for Timer {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let over = match self.stage {
+            Stage::After(_) | Stage::At(_) => self.start(cx.waker()),
+            Stage::Yielded => Some(Ok(())),
+            Stage::Waiting(runtime, key) => match poll_slot(runtime, key, cx.waker()) {
+                Fetched::Final(cqe) => Some(decode(cqe)),
+                Fetched::Pending => None,
+                Fetched::StartAgain => unreachable!("no timeout is linked behind a sleep"),
+            },
+            Stage::Over => panic!("a timer was polled after it was over"),
+        };
+        match over {
+            Some(result) => {
+                self.stage = Stage::Over;
+                Poll::Ready(result)
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if let Stage::Waiting(runtime, key) = self.stage {
+            current::with_id(runtime, |runtime| {
+                if let Some(runtime) = runtime {
+                    runtime.release(key);
+                }
+            });
+        }
+    }
+}
+
+impl fmt::Debug for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match self.stage {
+            Stage::After(_) | Stage::At(_) => "new",
+            Stage::Yielded | Stage::Waiting(..) => "waiting",
+            Stage::Over => "over",
+        };
+        f.debug_struct("Timer")
+            .field("stage", &stage)
+            .finish_non_exhaustive()
+    }
+}
