@@ -148,6 +148,16 @@ impl DeadlineScope {
         })
     }
 
+    /// Whether the deadline has passed, and nobody further out asked the body to stop since.
+    pub fn is_timed_out(&self) -> bool {
+        let State::Open(id, key) = self.state else {
+            return false;
+        };
+        current::with_id(id, |runtime: Option<&Runtime>| {
+            runtime.is_some_and(|runtime| runtime.core().is_timed_out(key))
+        })
+    }
+
     /// Ends the scope. What still waits in it (an operation that was polled by reference) belongs
     /// to the scope around it from here on.
     pub fn close(&mut self) -> Expiry {

@@ -1,1 +1,66 @@
-//! What coring's users see of time: sleep, interval, timeout, wait_for.
+//! What [coring](https://docs.rs/coring)'s users see of time: [`sleep`], [`interval`],
+//! [`timeout`], [`wait_for`].
+//!
+//! All of it is made of two things that the runtime offers: a [`Timer`], which waits for a moment,
+//! and a [`DeadlineScope`](coring_runtime::DeadlineScope), which asks what is polled in it to stop
+//! when its time is up.
+
+#![forbid(unsafe_code)]
+#![doc(test(attr(deny(warnings))))]
+
+mod interval;
+mod limit;
+
+use std::time::Duration;
+
+use coring_runtime::{Instant, Timer};
+
+pub use interval::{Interval, interval};
+pub use limit::{Expired, Timeout, WaitFor, timeout, timeout_at, wait_for};
+
+/// Waits for a span, counted from when it is first awaited (asyncio's `sleep`). Never early.
+///
+/// A span of zero lets the other tasks that are ready run once. [`Duration::MAX`] never ends.
+///
+/// # Cancel safety
+///
+/// Cancel safe: dropping this before it completes has no effect.
+///
+/// # Errors
+/// [`Cancelled`](coring_runtime::Cancelled) if it was asked to stop.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # coring_runtime::run(async {
+/// coring_timer::sleep(Duration::from_millis(1)).await?;
+/// # coring_runtime::ok(()) }).unwrap();
+/// ```
+pub const fn sleep(span: Duration) -> Timer {
+    Timer::after(span)
+}
+
+/// Waits for a moment. Never early; one that has passed lets the other tasks that are ready run
+/// once.
+///
+/// # Cancel safety
+///
+/// Cancel safe: dropping this before it completes has no effect.
+///
+/// # Errors
+/// [`Cancelled`](coring_runtime::Cancelled) if it was asked to stop.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # coring_runtime::run(async {
+/// let deadline = coring_runtime::now() + Duration::from_millis(1);
+/// coring_timer::sleep_until(deadline).await?;
+/// assert!(coring_runtime::now() >= deadline);
+/// # coring_runtime::ok(()) }).unwrap();
+/// ```
+pub const fn sleep_until(deadline: Instant) -> Timer {
+    Timer::at(deadline)
+}

@@ -304,11 +304,16 @@ impl Core {
         key
     }
 
+    /// Whether a cancellation that comes out of the scope is its own time-out (C8).
+    pub(crate) fn is_timed_out(&mut self, key: ScopeKey) -> bool {
+        self.scopes.at(key.index).fired && !self.scopes.asked_from_outside(key.index)
+    }
+
     /// Closes a scope: leaves that live on belong to its parent now.
     pub(crate) fn close_scope(&mut self, key: ScopeKey) -> Closed {
         let scope = self.scopes.at(key.index);
-        let (parent, fired, unheard) = (scope.parent, scope.fired, scope.pending != 0);
-        let timed_out = fired && !self.scopes.asked_from_outside(key.index);
+        let (parent, unheard) = (scope.parent, scope.pending != 0);
+        let timed_out = self.is_timed_out(key);
         let mut leaf = self.scopes.at(key.index).first_leaf;
         while leaf != NO_SLOT {
             let next = self.table.at(leaf).next;

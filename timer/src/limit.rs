@@ -1,0 +1,224 @@
+//! Limits on how long something may take.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use coring_runtime::{Cancelled, DeadlineScope, Instant, Outcome, Polled, TimedOut};
+use pin_project_lite::pin_project;
+
+/// Awaits `future` for `limit` at the most (asyncio's `wait_for`).
+///
+/// At the limit the future is asked to stop, and waited for until it has: an operation in flight
+/// is cancelled in the kernel, and its buffer comes back with the error, which is
+/// [`TimedOut`]. The limit is a kernel timeout, linked behind the first operation that the future
+/// starts. A value that the future returns in spite of it is the value, and an error that its
+/// clean-up raises wins over the time-out. The limit counts from the first time that the future
+/// has to wait.
+///
+/// With a limit of zero the future is polled once, and stopped at its first await. A limit of
+/// [`Duration::MAX`] is none.
+///
+/// A future that knows nothing of cancellation (another crate's channel) is dropped at the limit,
+/// if its output can say so: a `Result` can, a [`BufResult`](coring_runtime::BufResult) can't.
+///
+/// # Cancel safety
+///
+/// Cancel safe: dropping this before it completes has no effect but that of dropping `future`.
+///
+/// # Errors
+/// In the future's own error: [`TimedOut`]; [`Cancelled`] if a request from further out came
+/// first; the future's own.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// use coring_timer::{sleep, wait_for};
+///
+/// # coring_runtime::run(async {
+/// wait_for(sleep(Duration::ZERO), Duration::from_secs(3)).await?;
+/// let error = wait_for(sleep(Duration::from_secs(5)), Duration::from_millis(1)).await;
+/// assert_eq!(error.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+/// # coring_runtime::ok(()) }).unwrap();
+/// ```
+pub const fn wait_for<F>(future: F, limit: Duration) -> WaitFor<F>
+where
+    F: Future,
+    F::Output: Outcome,
+{
+    WaitFor {
+        future: Some(future),
+        scope: DeadlineScope::after(limit),
+    }
+}
+
+pin_project! {
+    /// A future with a limit: see [`wait_for`].
+    #[derive(Debug)]
+    #[must_use = "a future does nothing unless it is awaited"]
+    pub struct WaitFor<F> {
+        #[pin]
+        future: Option<F>,
+        scope: DeadlineScope,
+    }
+}
+
+impl<F> Future for WaitFor<F>
+where
+    F: Future,
+    F::Output: Outcome,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            panic!("`wait_for` was polled after it gave its output");
+        };
+        let output = match this.scope.poll(future, cx) {
+            Polled::Pending => return Poll::Pending,
+            Polled::Ready(output) => {
+                this.future.set(None);
+                let timed_out = this.scope.close().timed_out;
+                if timed_out && output.is_cancelled() {
+                    output.timed_out()
+                } else {
+                    output
+                }
+            }
+            Polled::Abandoned => {
+                let error = || -> io::Error {
+                    if this.scope.is_timed_out() {
+                        TimedOut::default().into()
+                    } else {
+                        Cancelled::default().into()
+                    }
+                };
+                let Some(output) = F::Output::abandoned(error()) else {
+                    return Poll::Pending;
+                };
+                this.future.set(None);
+                this.scope.close();
+                output
+            }
+        };
+        Poll::Ready(output)
+    }
+}
+
+/// Awaits any `future` for `limit` at the most; what it made of its cancellation is not lost.
+///
+/// As [`wait_for`], for futures whose output says nothing of cancellation. What the future still
+/// returned when it was stopped is in [`Expired::late`].
+///
+/// # Cancel safety
+///
+/// Cancel safe: dropping this before it completes has no effect but that of dropping `future`.
+///
+/// # Errors
+/// [`Expired`] if the limit passed and the future was told so before it was done.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// use coring_timer::{sleep, timeout};
+///
+/// # coring_runtime::run(async {
+/// assert_eq!(timeout(Duration::from_secs(3), async { 7 }).await?, 7);
+/// let expired = timeout(Duration::from_millis(1), async {
+///     sleep(Duration::from_secs(5)).await.is_err()
+/// });
+/// assert_eq!(expired.await.unwrap_err().late, Some(true));
+/// # coring_runtime::ok(()) }).unwrap();
+/// ```
+pub const fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
+    Timeout {
+        future: Some(future),
+        scope: DeadlineScope::after(limit),
+    }
+}
+
+/// [`timeout`], until a moment.
+///
+/// # Cancel safety
+///
+/// Cancel safe: dropping this before it completes has no effect but that of dropping `future`.
+///
+/// # Errors
+/// [`Expired`] if the moment passed and the future was told so before it was done.
+pub const fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
+    Timeout {
+        future: Some(future),
+        scope: DeadlineScope::at(deadline),
+    }
+}
+
+pin_project! {
+    /// A future with a limit: see [`timeout`].
+    #[derive(Debug)]
+    #[must_use = "a future does nothing unless it is awaited"]
+    pub struct Timeout<F> {
+        #[pin]
+        future: Option<F>,
+        scope: DeadlineScope,
+    }
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Result<F::Output, Expired<F::Output>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            panic!("`timeout` was polled after it gave its output");
+        };
+        match this.scope.poll(future, cx) {
+            Polled::Pending => Poll::Pending,
+            Polled::Ready(output) => {
+                this.future.set(None);
+                let expiry = this.scope.close();
+                // If the body did not hear of it, its output won the race (C1).
+                Poll::Ready(if expiry.timed_out && expiry.heard {
+                    Err(Expired { late: Some(output) })
+                } else {
+                    Ok(output)
+                })
+            }
+            Polled::Abandoned => {
+                this.future.set(None);
+                this.scope.close();
+                Poll::Ready(Err(Expired { late: None }))
+            }
+        }
+    }
+}
+
+/// The deadline passed; what the body made of it is not lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Expired<T> {
+    /// What the body returned when it had been told to stop. `None`: it did not know of
+    /// cancellation, and was dropped.
+    pub late: Option<T>,
+}
+
+impl<T> fmt::Display for Expired<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&TimedOut::default(), f)
+    }
+}
+
+impl<T: fmt::Debug> Error for Expired<T> {}
+
+impl<T> From<Expired<T>> for io::Error {
+    /// The time-out; what was late is dropped.
+    fn from(_: Expired<T>) -> Self {
+        TimedOut::default().into()
+    }
+}
