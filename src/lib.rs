@@ -1,3 +1,60 @@
 //! An async runtime for Linux with asyncio's vocabulary and io_uring as its only way to wait.
+//!
+//! A program hands the kernel descriptions of work, and the kernel hands back results; a task runs
+//! when a result of its own has arrived. There is no readiness polling. A time-out is a kernel
+//! time-out: [`wait_for`] of a read is that read with a timeout linked behind it, and [`sleep`]
+//! is a timeout of its own.
+//!
+//! ```
+//! use std::time::Duration;
+//! use coring::net::{TcpListener, TcpStream};
+//! use coring::{BufResult, create_task, run, wait_for};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! run(async {
+//!     let mut listener = TcpListener::bind("127.0.0.1:0")?;
+//!     let addr = listener.local_addr()?;
+//!     let server = create_task(async move {
+//!         let (mut stream, _peer) = listener.accept().await?;
+//!         stream.write_all("hello").await.0
+//!     });
+//!     let mut stream = TcpStream::connect(addr).await?;
+//!     let read = stream.read(Vec::with_capacity(16));
+//!     let BufResult(n, buf) = wait_for(read, Duration::from_secs(3)).await;
+//!     assert_eq!(&buf[..n?], b"hello");
+//!     server.await
+//! })
+//! # }
+//! ```
+//!
+//! # It is not
+//!
+//! * portable: Linux 6.1 or newer, 64 bits, where io_uring is allowed (see [`Unavailable`]);
+//! * a work-stealing runtime: a loop and its tasks stay on their thread, and more threads are more
+//!   loops;
+//! * readiness with another name: buffers are lent to the kernel and come back with the result,
+//!   so they are owned, never borrowed.
+//!
+//! `ARCHITECTURE.md` in the repository shows how it works, and names the few files with unsafe
+//! code.
 
-pub use coring_runtime::*;
+#![doc(test(attr(deny(warnings))))]
+
+pub use coring_io::{fs, net};
+pub use coring_runtime::{
+    BufResult, Builder, Cancelled, Cqe, DeadlineScope, DriverKind, Expiry, Failure, Features,
+    Handle, Instant, IoBuf, IoBufMut, Multishot, Op, Operation, Outcome, Partial, Polled, Reason,
+    RemoteTask, Request, Runner, Scratch, SetupFlags, Slice, Stats, TRANSFER_MAX, Task,
+    TaskBuilder, TaskRef, TimedOut, Timer, Timers, Token, Unavailable, all_tasks, create_task,
+    current_task, is_cancelled, is_timed_out, now, ok, run, sim, submit, submit_multishot,
+    transfer_len, yield_now,
+};
+pub use coring_timer::{
+    Expired, Interval, Timeout, WaitFor, interval, sleep, sleep_until, timeout, timeout_at,
+    wait_for,
+};
+
+/// What most programs use: `use coring::prelude::*;`
+pub mod prelude {
+    pub use crate::{BufResult, IoBuf, IoBufMut, create_task, ok, run, sleep, timeout, wait_for};
+}

@@ -1,1 +1,15 @@
-//! Sockets and files for coring.
+//! Sockets and files for [coring](https://docs.rs/coring).
+//!
+//! What is read into or written from is lent: a buffer moves in, and comes back with the result
+//! in every case, since the kernel has it meanwhile. See [`BufResult`](coring_runtime::BufResult).
+//!
+//! Everything here is an [`Operation`](coring_runtime::Operation) of the runtime's, described once
+//! and decoded once; a crate of your own adds one in the same way.
+
+#![doc(test(attr(deny(warnings))))]
+
+pub mod fs;
+pub mod net;
+
+mod ops;
+mod transfer;

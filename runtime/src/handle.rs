@@ -122,7 +122,6 @@ impl fmt::Debug for Handle {
 /// # Cancel safety
 ///
 /// Cancel safe: dropping this before it completes has no effect on the task.
-#[must_use = "the task runs on, but nobody sees what it comes to; `drop` it to say so"]
 pub struct RemoteTask<T> {
     receiver: oneshot::Receiver<Result<T, Box<dyn Any + Send>>>,
 }

@@ -22,7 +22,10 @@ where their programs are.";
 type Start = fn(&str) -> std::io::Result<Server>;
 
 /// The servers under test, in the table's order. One more server is one more line.
-const LOCAL: [(&str, Start); 5] = [
+const LOCAL: [(&str, Start); 6] = [
+    ("coring", |name| {
+        Server::thread(name, servers::coring::serve)
+    }),
     ("raw one-shot", |name| {
         Server::thread(name, raw::echo::one_shot)
     }),

@@ -1,7 +1,8 @@
-//! References over epoll: what the raw loops and coring are compared with.
+//! Echo servers over runtimes: coring, and the references over epoll that it is compared with.
 //!
 //! All servers set TCP_NODELAY, serve one thread and give a connection the same buffer.
 
+pub mod coring;
 pub mod mio;
 pub mod tokio;
 

@@ -111,7 +111,6 @@ fn outside(what: &str) -> ! {
 ///
 /// # Panics
 /// Awaiting it panics if the task panicked, and if its runtime ended before the task did.
-#[must_use = "a task that is not awaited runs on, but nobody sees what it comes to; `drop` it to say so"]
 pub struct Task<T> {
     cell: TaskCell,
     runtime: RuntimeId,

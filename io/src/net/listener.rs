@@ -1,0 +1,120 @@
+//! Listening for connections.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use coring_runtime::{Multishot, submit_multishot};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::{TcpStream, ToAddr};
+use crate::ops::{Accept, SharedFd};
+
+/// Connections that the kernel keeps until they are accepted; it takes
+/// `net.core.somaxconn` if that is less.
+const BACKLOG: i32 = 4_096;
+
+/// A socket that takes TCP connections.
+///
+/// They are accepted by one multishot operation (since Linux 5.19), which stays armed between
+/// calls: what arrives meanwhile waits here, and is closed with the listener.
+///
+/// # Examples
+///
+/// ```
+/// use coring_io::net::{TcpListener, TcpStream};
+/// use coring_runtime::BufResult;
+///
+/// # coring_runtime::run(async {
+/// let mut listener = TcpListener::bind("127.0.0.1:0")?;
+/// let mut client = TcpStream::connect(listener.local_addr()?).await?;
+/// let (mut server, peer) = listener.accept().await?;
+/// assert_eq!(peer, client.local_addr()?);
+/// let BufResult(sent, _) = server.write_all("hello").await;
+/// sent?;
+/// let BufResult(n, buf) = client.read(Vec::with_capacity(16)).await;
+/// assert_eq!((n?, &buf[..]), (5, &b"hello"[..]));
+/// # coring_runtime::ok(()) }).unwrap();
+/// ```
+pub struct TcpListener {
+    fd: SharedFd,
+    accept: Multishot<Accept>,
+}
+
+impl TcpListener {
+    /// Binds to `addr` and listens. Port 0 is any that is free. The address may be taken over
+    /// from connections of a server that ran before (SO_REUSEADDR).
+    ///
+    /// # Errors
+    /// `InvalidInput` for a bad address; what socket(2), bind(2) and listen(2) give, such as
+    /// `AddrInUse`.
+    pub fn bind(addr: impl ToAddr) -> io::Result<Self> {
+        let addr = addr.to_addr()?;
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM.cloexec(), None)?;
+        socket.set_reuse_address(true)?;
+        let bound = socket.bind(&addr.into());
+        bound.map_err(|error| io::Error::new(error.kind(), format!("bind to {addr}: {error}")))?;
+        socket.listen(BACKLOG)?;
+        Ok(Self::of(socket.into()))
+    }
+
+    fn of(fd: OwnedFd) -> Self {
+        let fd = Rc::new(fd);
+        Self {
+            accept: submit_multishot(Accept(fd.clone())),
+            fd,
+        }
+    }
+
+    /// Waits for a connection: gives it, and its peer's address.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping this before it completes has no effect. A connection that arrives is
+    /// given to the next call.
+    ///
+    /// # Errors
+    /// What accept(2) gives, such as EMFILE: the listener goes on, and the next call tries again.
+    /// [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope.
+    pub async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        loop {
+            let stream = TcpStream::of(self.accept.next().await?);
+            match stream.peer_addr() {
+                Ok(peer) => return Ok((stream, peer)),
+                // Reset before it was accepted: nothing that a server could do with it.
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    /// What getsockname(2) gives.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        super::stream::inet(SockRef::from(&*self.fd).local_addr()?)
+    }
+}
+
+impl From<std::net::TcpListener> for TcpListener {
+    fn from(listener: std::net::TcpListener) -> Self {
+        Self::of(listener.into())
+    }
+}
+
+impl AsFd for TcpListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for TcpListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpListener")
+            .field("addr", &self.local_addr().ok())
+            .finish()
+    }
+}

@@ -1,0 +1,268 @@
+//! The operations behind sockets and files: each is described once and decoded once.
+//!
+//! They hold a reference to the descriptor that they are on, so that it is closed after the last
+//! of them (R7), and own what the kernel reads and writes until it is done (R1).
+
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use coring_runtime::{BufResult, Cqe, IoBuf, IoBufMut, Operation, Request, Scratch, transfer_len};
+use io_uring::opcode as op;
+use socket2::SockAddr;
+
+/// A descriptor that operations in flight keep open.
+pub(crate) type SharedFd = Rc<OwnedFd>;
+
+/// `IORING_ACCEPT_MULTISHOT`.
+const ACCEPT_MULTISHOT: u16 = 1 << 0;
+
+/// `IORING_FSYNC_DATASYNC`.
+const FSYNC_DATASYNC: u32 = 1 << 0;
+
+/// A descriptor that an operation yields.
+fn owned_fd(cqe: Cqe) -> io::Result<OwnedFd> {
+    let fd = cqe.result()?;
+    // SAFETY: the kernel made this descriptor for this operation; nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Bytes that a transfer moved.
+fn count(cqe: Cqe) -> io::Result<usize> {
+    cqe.result().map(|n| n as usize)
+}
+
+/// `IORING_RECVSEND_POLL_FIRST`. Since Linux 5.19.
+const POLL_FIRST: u16 = 1 << 0;
+/// `IORING_CQE_F_SOCK_NONEMPTY`. Since Linux 5.19.
+const SOCK_NONEMPTY: u32 = 1 << 2;
+
+/// What was read, and whether a socket has more.
+#[derive(Clone, Copy)]
+pub(crate) struct Filled {
+    pub(crate) bytes: usize,
+    pub(crate) more: bool,
+}
+
+/// Fills a buffer: RECV on a socket, READ on anything else.
+pub(crate) struct Fill<B> {
+    pub(crate) opcode: u8,
+    pub(crate) fd: SharedFd,
+    pub(crate) buf: B,
+    /// A position for READ, zero for RECV.
+    pub(crate) off: u64,
+    /// RECV only: nothing is expected to be there yet, so that the kernel need not look before it
+    /// waits. It saves a futile receive for each message of a ping-pong.
+    pub(crate) wait_first: bool,
+}
+
+// SAFETY: the memory is the buffer's, stable by `IoBufMut` and owned by the operation.
+unsafe impl<B: IoBufMut> Operation for Fill<B> {
+    type Output = BufResult<Filled, B>;
+
+    fn request(&mut self, _: &mut Scratch) -> Request {
+        let len = transfer_len(self.buf.bytes_total());
+        Request::new(self.opcode, self.fd.as_raw_fd())
+            .addr(self.buf.stable_mut_ptr())
+            .len(len)
+            .off(self.off)
+            .ioprio(if self.wait_first { POLL_FIRST } else { 0 })
+    }
+
+    fn complete(mut self, cqe: Cqe) -> Self::Output {
+        let more = cqe.flags() & SOCK_NONEMPTY != 0;
+        let result = count(cqe);
+        if let Ok(n) = result {
+            // SAFETY: the kernel wrote `n` bytes, and was told of `bytes_total` at the most.
+            unsafe { self.buf.set_init(n) };
+        }
+        BufResult(result.map(|bytes| Filled { bytes, more }), self.buf)
+    }
+
+    fn orphaned(self, _: Cqe) {}
+}
+
+/// Writes from a buffer: SEND on a socket, WRITE on anything else.
+pub(crate) struct Drain<B> {
+    pub(crate) opcode: u8,
+    pub(crate) fd: SharedFd,
+    pub(crate) buf: B,
+    /// The first byte of the buffer that is not written yet.
+    pub(crate) from: usize,
+    /// A position for WRITE, zero for SEND.
+    pub(crate) off: u64,
+    /// `MSG_*` for SEND.
+    pub(crate) flags: u32,
+}
+
+// SAFETY: the memory is the buffer's, stable by `IoBuf` and owned by the operation; `from` is
+// kept within it below.
+unsafe impl<B: IoBuf> Operation for Drain<B> {
+    type Output = BufResult<usize, B>;
+
+    fn request(&mut self, _: &mut Scratch) -> Request {
+        let bytes = &self.buf.as_init()[self.from..];
+        Request::new(self.opcode, self.fd.as_raw_fd())
+            .addr(bytes.as_ptr())
+            .len(transfer_len(bytes.len()))
+            .off(self.off)
+            .op_flags(self.flags)
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        BufResult(count(cqe), self.buf)
+    }
+
+    fn orphaned(self, _: Cqe) {}
+}
+
+/// Connections of a listener, one completion each.
+#[derive(Clone)]
+pub(crate) struct Accept(pub(crate) SharedFd);
+
+// SAFETY: the request points at nothing: an address would be shared by all completions.
+unsafe impl Operation for Accept {
+    type Output = io::Result<OwnedFd>;
+
+    fn request(&mut self, _: &mut Scratch) -> Request {
+        Request::new(op::Accept::CODE, self.0.as_raw_fd())
+            .ioprio(ACCEPT_MULTISHOT)
+            .op_flags(libc::SOCK_CLOEXEC as u32)
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        owned_fd(cqe)
+    }
+
+    fn orphaned(self, cqe: Cqe) {
+        drop(owned_fd(cqe)); // Nobody will serve it: the peer sees FIN.
+    }
+}
+
+/// Connects a socket.
+pub(crate) struct Connect {
+    pub(crate) fd: SharedFd,
+    pub(crate) addr: SockAddr,
+}
+
+// SAFETY: the address is copied to the scratch; the kernel reads it at submission.
+unsafe impl Operation for Connect {
+    type Output = io::Result<()>;
+
+    fn request(&mut self, scratch: &mut Scratch) -> Request {
+        // SAFETY: a `SockAddr` holds a whole sockaddr_storage, initialised.
+        let storage = unsafe { *self.addr.as_ptr().cast::<libc::sockaddr_storage>() };
+        Request::new(op::Connect::CODE, self.fd.as_raw_fd())
+            .addr(scratch.put(storage))
+            .off(u64::from(self.addr.len()))
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        cqe.result().map(drop)
+    }
+
+    fn orphaned(self, _: Cqe) {}
+}
+
+/// Shuts a socket down in one direction or both.
+pub(crate) struct Shutdown {
+    pub(crate) fd: SharedFd,
+    pub(crate) how: libc::c_int,
+}
+
+// SAFETY: the request points at nothing.
+unsafe impl Operation for Shutdown {
+    type Output = io::Result<()>;
+
+    fn request(&mut self, _: &mut Scratch) -> Request {
+        Request::new(op::Shutdown::CODE, self.fd.as_raw_fd()).len(self.how as u32)
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        cqe.result().map(drop)
+    }
+
+    fn orphaned(self, _: Cqe) {}
+}
+
+/// Opens a file.
+pub(crate) struct OpenAt {
+    pub(crate) path: CString,
+    pub(crate) flags: libc::c_int,
+    pub(crate) mode: libc::mode_t,
+}
+
+// SAFETY: the path is heap memory that the operation owns.
+unsafe impl Operation for OpenAt {
+    type Output = io::Result<OwnedFd>;
+
+    fn request(&mut self, _: &mut Scratch) -> Request {
+        Request::new(op::OpenAt::CODE, libc::AT_FDCWD)
+            .addr(self.path.as_ptr())
+            .len(self.mode)
+            .op_flags(self.flags as u32)
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        owned_fd(cqe)
+    }
+
+    fn orphaned(self, cqe: Cqe) {
+        drop(owned_fd(cqe));
+    }
+}
+
+/// Has what was written reach the disk.
+pub(crate) struct Fsync {
+    pub(crate) fd: SharedFd,
+    pub(crate) data_only: bool,
+}
+
+// SAFETY: the request points at nothing.
+unsafe impl Operation for Fsync {
+    type Output = io::Result<()>;
+
+    fn request(&mut self, _: &mut Scratch) -> Request {
+        Request::new(op::Fsync::CODE, self.fd.as_raw_fd()).op_flags(if self.data_only {
+            FSYNC_DATASYNC
+        } else {
+            0
+        })
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        cqe.result().map(drop)
+    }
+
+    fn orphaned(self, _: Cqe) {}
+}
+
+/// Asks what a file is.
+pub(crate) struct Statx {
+    pub(crate) fd: SharedFd,
+    /// Written until the completion: memory of the operation's own.
+    pub(crate) out: Box<MaybeUninit<libc::statx>>,
+}
+
+// SAFETY: the result is heap memory that the operation owns, the path is static.
+unsafe impl Operation for Statx {
+    type Output = io::Result<Box<libc::statx>>;
+
+    fn request(&mut self, _: &mut Scratch) -> Request {
+        Request::new(op::Statx::CODE, self.fd.as_raw_fd())
+            .addr(c"".as_ptr())
+            .addr2(self.out.as_mut_ptr())
+            .len(libc::STATX_BASIC_STATS | libc::STATX_BTIME)
+            .op_flags(libc::AT_EMPTY_PATH as u32)
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        cqe.result()?;
+        // SAFETY: statx(2) fills the whole structure when it succeeds.
+        Ok(unsafe { self.out.assume_init() })
+    }
+
+    fn orphaned(self, _: Cqe) {}
+}
