@@ -1,0 +1,231 @@
+#!/usr/bin/env bash
+# Runs every example as its reader would, with a real client or beside a real tool, and looks at
+# what it does.
+#
+#   ci/examples.sh [NAME…]     all of them, or these
+#
+# To add one: a function `check_NAME` below. An example without one is a failure.
+source "$(dirname "$0")/lib.sh"
+
+PLANNED=(say_after wait_for echo cat copy embed doctor)
+
+package python3 python3 || fail "python3, the real client, cannot be installed"
+
+scratch="$(mktemp -d)"
+server=
+cleanup() {
+    [ -z "$server" ] || kill "$server" 2>/dev/null || true
+    rm -rf "$scratch"
+}
+trap cleanup EXIT
+
+# example NAME [ARGUMENT…]: as its header says to run it.
+example() {
+    local name=$1
+    shift
+    timeout --kill-after=5 120 cargo run --quiet --release --example "$name" -- "$@"
+}
+
+# wrong WHAT: the check that runs finds a fault. Shows what the example printed.
+wrong() {
+    printf '%s\n' "$*"
+    if [ -s "$scratch/out" ]; then
+        printf '  it printed:\n'
+        tail -n 40 "$scratch/out" | sed 's/^/  | /'
+    fi
+    exit 1
+}
+
+# prints PATTERN [TIMES]: the output has a match in so many lines, or more.
+prints() {
+    local times
+    times="$(grep -ciE -- "$1" "$scratch/out" || true)"
+    [ "$times" -ge "${2:-1}" ] || wrong "/$1/ is in $times lines, not in ${2:-1}"
+}
+
+# random FILE BYTES
+random() {
+    head -c "$2" /dev/urandom >"$scratch/$1"
+}
+
+# The two classic programs: 1 s and then 2 s one after the other, then both as tasks.
+check_say_after() {
+    example say_after >"$scratch/out" 2>&1 || wrong "status $?"
+    prints started 2
+    prints finished 2
+    prints hello 2
+    prints world 2
+    local t
+    mapfile -t t < <(grep -oE '[0-9]{2}:[0-9]{2}:[0-9]{2}' "$scratch/out" |
+        awk -F: '{print $1 * 3600 + $2 * 60 + $3}')
+    [ ${#t[@]} -eq 4 ] || wrong "${#t[@]} times of day, not 4"
+    # Whole seconds, so each may be one more; a day may end between.
+    local one_by_one=$(((t[1] - t[0] + 86400) % 86400)) tasks=$(((t[3] - t[2] + 86400) % 86400))
+    [ "$one_by_one" -ge 3 ] && [ "$one_by_one" -le 4 ] || wrong "one by one took $one_by_one s, not 3"
+    [ "$tasks" -ge 2 ] && [ "$tasks" -le 3 ] || wrong "two tasks took $tasks s, not 2"
+}
+
+# One job in time, one late, one read on which nothing comes.
+check_wait_for() {
+    example wait_for >"$scratch/out" 2>&1 || wrong "status $?"
+    prints 'timed out' 2
+}
+
+# With an address: many clients at once, every byte back in order, end of file after end of file.
+# Without: the main job of the README.
+check_echo() {
+    # In place of this shell's child, so that `kill` reaches the server.
+    cargo run --quiet --release --example echo -- 127.0.0.1:0 >"$scratch/out" 2>&1 &
+    server=$!
+    local address=
+    for _ in $(seq 100); do
+        address="$(sed -n 's/^listening on //p' "$scratch/out")"
+        [ -z "$address" ] || break
+        kill -0 "$server" 2>/dev/null || wrong "it ended before it listened"
+        sleep 0.1
+    done
+    [ -n "$address" ] || wrong "no line 'listening on ADDR' after 10 s"
+    timeout 60 python3 ci/echo_client.py "$address" || wrong "the client found a fault"
+    kill -0 "$server" 2>/dev/null || wrong "it ended while it served"
+    kill -TERM "$server"
+    wait "$server" || true
+    server=
+
+    # The port of a listener that is in use is an error that says so.
+    python3 -c '
+import socket, sys, time
+s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen()
+print(s.getsockname()[1], flush=True); time.sleep(30)' >"$scratch/port" &
+    server=$!
+    sleep 0.5
+    if example echo "127.0.0.1:$(cat "$scratch/port")" >"$scratch/out" 2>&1; then
+        wrong "it serves on a port that is in use"
+    fi
+    prints 'in use'
+    kill "$server"
+    server=
+    if example echo nonsense >"$scratch/out" 2>&1; then
+        wrong "it serves on the address 'nonsense'"
+    fi
+
+    example echo >"$scratch/out" 2>&1 || wrong "status $?"
+    local name
+    for name in coring tokio mio; do
+        prints "$name"
+    done
+    tail -n 30 "$scratch/out"
+}
+
+# Against cat(1).
+check_cat() {
+    random empty 0
+    random one 1
+    random page 4096
+    random large 5000001
+    local files=("$scratch/large" "$scratch/empty" "$scratch/one" "$scratch/page")
+    example cat "${files[@]}" >"$scratch/copy" 2>"$scratch/out" || wrong "status $?"
+    cat "${files[@]}" | cmp - "$scratch/copy" || wrong "not the same bytes as cat(1)'s"
+    example cat "$scratch/large" 2>"$scratch/out" | cmp - "$scratch/large" || wrong "other bytes in a pipe"
+    if example cat "$scratch/missing" >"$scratch/out" 2>&1; then
+        wrong "status 0 for a file that is missing"
+    fi
+    prints 'no such file'
+    if example cat "$scratch" >"$scratch/out" 2>&1; then
+        wrong "status 0 for a directory"
+    fi
+    prints 'directory'
+    if example cat "$scratch/page" 2>"$scratch/out" >/dev/full; then
+        wrong "status 0 on a full disk"
+    fi
+    prints 'no space'
+}
+
+# Against cmp(1).
+check_copy() {
+    local size
+    for size in 0 1 65536 20000001; do
+        random from "$size"
+        example copy "$scratch/from" "$scratch/to" >"$scratch/out" 2>&1 || wrong "status $?"
+        cmp "$scratch/from" "$scratch/to" || wrong "the copy of $size bytes differs"
+    done
+    if example copy "$scratch/missing" "$scratch/to" >"$scratch/out" 2>&1; then
+        wrong "status 0 for a file that is missing"
+    fi
+    prints 'no such file'
+    if example copy "$scratch/from" /dev/full >"$scratch/out" 2>&1; then
+        wrong "status 0 on a full disk"
+    fi
+    prints 'no space'
+}
+
+# From a hand-written epoll loop and from inside tokio.
+check_embed() {
+    example embed >"$scratch/out" 2>&1 || wrong "status $?"
+    prints epoll
+    prints tokio
+}
+
+# Status 0 where a runtime can be had, else not, with the cause.
+check_doctor() {
+    if example doctor >"$scratch/out" 2>&1; then
+        prints io_uring
+    else
+        prints 'cannot|disabled|forbid|seccomp' # Says why.
+        skip "doctor: io_uring cannot be had here"
+    fi
+    cat "$scratch/out"
+    if CORING_DRIVER=none example doctor >"$scratch/out" 2>&1; then
+        wrong "status 0 with a driver that there is not"
+    fi
+    prints none
+}
+
+mapfile -t present < <(cargo metadata --no-deps --format-version 1 |
+    python3 -c '
+import json, sys
+for package in json.load(sys.stdin)["packages"]:
+    if package["name"] == "coring":
+        print(*[t["name"] for t in package["targets"] if "example" in t["kind"]], sep="\n")' |
+    grep . || true)
+wanted=("$@")
+if [ ${#wanted[@]} -eq 0 ]; then
+    mapfile -t wanted < <(printf '%s\n' "${PLANNED[@]}" "${present[@]}" | grep . | awk '!seen[$0]++')
+fi
+if [ ${#present[@]} -gt 0 ]; then
+    cargo build --quiet --release --examples
+fi
+
+failed=()
+passed=0
+for name in "${wanted[@]}"; do
+    if ! printf '%s\n' "${present[@]}" | grep -qx "$name"; then
+        skip "example $name: it does not exist yet"
+        continue
+    fi
+    if ! declare -F "check_$name" >/dev/null; then
+        echo "--- example $name: add check_$name to ci/examples.sh"
+        failed+=("$name")
+        continue
+    fi
+    echo "--- example $name"
+    : >"$scratch/out"
+    begin=$SECONDS
+    # In a subshell, so that `exit` in a check ends that check alone; its own trap ends its server.
+    set +e
+    (
+        set -e
+        trap '[ -z "$server" ] || kill "$server" 2>/dev/null' EXIT
+        "check_$name"
+    )
+    status=$?
+    set -e
+    if [ "$status" -eq 0 ]; then
+        passed=$((passed + 1))
+        echo "ok $name ($((SECONDS - begin)) s)"
+    else
+        failed+=("$name")
+        echo "FAIL $name"
+    fi
+done
+[ ${#failed[@]} -eq 0 ] || fail "examples: ${failed[*]}"
+echo "examples: $passed run with a real client"
