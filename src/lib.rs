@@ -58,3 +58,13 @@ pub use coring_timer::{
 pub mod prelude {
     pub use crate::{BufResult, IoBuf, IoBufMut, create_task, ok, run, sleep, timeout, wait_for};
 }
+
+/// The programs of the README and the chapters, as tests.
+#[cfg(doctest)]
+mod chapters {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../docs/from-asyncio.md")]
+    struct FromAsyncio;
+}
