@@ -10,6 +10,7 @@
 )]
 
 mod harness;
+pub mod cases;
 pub mod raw;
 pub mod servers;
 

@@ -1,0 +1,132 @@
+//! On tokio's `current_thread` runtime.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::task::{LocalSet, spawn_local, yield_now};
+use tokio::time::{sleep, timeout};
+
+use super::{BATCH, YIELDERS};
+
+/// A runtime, with a set of tasks that stay on its thread as coring's do.
+///
+/// # Errors
+///
+/// If it cannot be built.
+pub fn runtime() -> io::Result<(Runtime, LocalSet)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok((runtime, LocalSet::new()))
+}
+
+/// Makes a task and awaits it, one by one.
+///
+/// # Errors
+///
+/// None.
+pub fn spawn((runtime, local): &(Runtime, LocalSet), n: u64) -> io::Result<()> {
+    local.block_on(runtime, async {
+        let mut sum = 0;
+        for i in 0..n {
+            sum += spawn_local(async move { i }).await?;
+        }
+        std::hint::black_box(sum);
+        Ok(())
+    })
+}
+
+/// Makes tasks a thousand at a time, then awaits them.
+///
+/// # Errors
+///
+/// None.
+pub fn spawn_batch((runtime, local): &(Runtime, LocalSet), n: u64) -> io::Result<()> {
+    local.block_on(runtime, async {
+        let mut tasks = Vec::with_capacity(BATCH as usize);
+        for _ in 0..n.div_ceil(BATCH) {
+            tasks.extend((0..BATCH).map(|i| spawn_local(async move { i })));
+            let mut sum = 0;
+            for task in tasks.drain(..) {
+                sum += task.await?;
+            }
+            std::hint::black_box(sum);
+        }
+        Ok(())
+    })
+}
+
+/// Yields among a thousand tasks.
+///
+/// # Errors
+///
+/// None.
+pub fn yields((runtime, local): &(Runtime, LocalSet), n: u64) -> io::Result<()> {
+    local.block_on(runtime, async {
+        let tasks: Vec<_> = (0..YIELDERS)
+            .map(|_| {
+                spawn_local(async move {
+                    for _ in 0..n.div_ceil(YIELDERS) {
+                        yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await?;
+        }
+        Ok(())
+    })
+}
+
+/// A limit around a future that is ready.
+///
+/// # Errors
+///
+/// If it expires.
+pub fn timeout_ready((runtime, _): &(Runtime, LocalSet), n: u64) -> io::Result<()> {
+    runtime.block_on(async {
+        let mut sum = 0;
+        for i in 0..n {
+            sum += timeout(Duration::from_secs(10), std::future::ready(i)).await?;
+        }
+        std::hint::black_box(sum);
+        Ok(())
+    })
+}
+
+/// A limit around a future that is woken without the loop sleeping, or no limit for comparison.
+///
+/// # Errors
+///
+/// If it expires.
+pub fn timeout_woken(
+    (runtime, _): &(Runtime, LocalSet),
+    limited: bool,
+    n: u64,
+) -> io::Result<()> {
+    runtime.block_on(async {
+        for _ in 0..n {
+            if limited {
+                timeout(Duration::from_secs(10), yield_now()).await?;
+            } else {
+                yield_now().await;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Sleeps of `span`, all at once.
+///
+/// # Errors
+///
+/// None.
+pub fn sleeps((runtime, local): &(Runtime, LocalSet), span: Duration, n: u64) -> io::Result<()> {
+    local.block_on(runtime, async {
+        let tasks: Vec<_> = (0..n).map(|_| spawn_local(async move { sleep(span).await })).collect();
+        for task in tasks {
+            task.await?;
+        }
+        Ok(())
+    })
+}
