@@ -26,7 +26,6 @@ pub fn interval(period: Duration) -> Interval {
     Interval {
         period,
         next: now() + period,
-        timer: None,
     }
 }
 
@@ -39,8 +38,6 @@ pub fn interval(period: Duration) -> Interval {
 pub struct Interval {
     period: Duration,
     next: Instant,
-    /// Kept over a `tick` that is dropped, with the moment that it waits for.
-    timer: Option<Timer>,
 }
 
 impl Interval {
@@ -55,9 +52,9 @@ impl Interval {
     /// [`Cancelled`](coring_runtime::Cancelled) if it was asked to stop; the tick is not lost.
     pub async fn tick(&mut self) -> io::Result<Instant> {
         let due = self.next;
-        let ticked = self.timer.get_or_insert_with(|| Timer::at(due)).await;
-        self.timer = None;
-        ticked?;
+        // Never kept over a tick that is dropped: it may have been told to stop by then, and the
+        // next tick would say that of itself.
+        Timer::at(due).await?;
         self.next = due + self.period;
         Ok(due)
     }
@@ -69,7 +66,6 @@ impl Interval {
 
     /// Counts anew: the next tick is one period from now.
     pub fn reset(&mut self) {
-        self.timer = None;
         self.next = now() + self.period;
     }
 }
