@@ -12,7 +12,7 @@ use crate::Instant;
 use crate::current;
 use crate::inbox::RuntimeId;
 use crate::runtime::Runtime;
-use crate::scope::{Deadline, ScopeIndex, ScopeKey};
+use crate::scope::{Deadline, LazyScope, ScopeIndex, ScopeKey};
 
 /// A scope with a deadline: what is polled in it is asked to stop when that passes.
 ///
@@ -86,7 +86,7 @@ impl DeadlineScope {
             };
         };
         let polled = body.poll(cx);
-        drop(inside);
+        inside.leave(&mut self.state);
         match polled {
             Poll::Ready(output) => Polled::Ready(output),
             Poll::Pending => self.pending(cx.waker()),
@@ -94,30 +94,58 @@ impl DeadlineScope {
     }
 
     /// Makes this the scope that is polled, until the guard is dropped.
-    fn enter(&mut self) -> Option<Inside> {
+    fn enter(&self) -> Option<Inside> {
         current::with(|current| {
             let (runtime, current) = current?;
-            let parent = runtime.scope_here(current);
+            current.yielded.set(false);
             let key = match self.state {
-                State::Open(id, key) if id == runtime.id() => {
-                    runtime.core().scopes.reattach(key.index, parent);
-                    key
+                // A span that is not over before it begins: nothing is made for a body that does
+                // not wait.
+                State::New(deadline @ Deadline::After(span)) if !span.is_zero() => {
+                    let mut lazies = runtime.lazies.borrow_mut();
+                    let lazy = ScopeIndex::lazy(lazies.len());
+                    let outer = current.scope.replace(lazy);
+                    lazies.push(LazyScope {
+                        outer,
+                        deadline,
+                        made: None,
+                    });
+                    return Some(Inside::Lazy);
                 }
                 State::New(deadline) => {
-                    let key = runtime.core().open_scope(parent, deadline);
-                    self.state = State::Open(runtime.id(), key);
-                    key
+                    let parent = runtime.scope_here(current);
+                    (parent, runtime.core().open_scope(parent, deadline))
+                }
+                State::Open(id, key) if id == runtime.id() => {
+                    let parent = runtime.scope_here(current);
+                    runtime.core().scopes.reattach(key.index, parent);
+                    (parent, key)
                 }
                 // Of another runtime, where its timer is; or over.
                 State::Open(..) | State::Closed => return None,
             };
+            let (outer, key) = key;
             current.scope.set(key.index);
-            current.yielded.set(false);
-            Some(Inside { outer: parent })
+            Some(Inside::Made { outer, key })
         })
     }
 
-    fn pending<T>(&self, waker: &Waker) -> Polled<T> {
+    /// The body waits: now there must be a scope.
+    fn make(&mut self) {
+        let State::New(deadline) = self.state else {
+            return;
+        };
+        current::with(|current| {
+            if let Some((runtime, current)) = current {
+                let parent = runtime.scope_here(current);
+                let key = runtime.core().open_scope(parent, deadline);
+                self.state = State::Open(runtime.id(), key);
+            }
+        });
+    }
+
+    fn pending<T>(&mut self, waker: &Waker) -> Polled<T> {
+        self.make();
         let State::Open(id, key) = self.state else {
             return Polled::Pending;
         };
@@ -203,17 +231,54 @@ impl fmt::Debug for DeadlineScope {
     }
 }
 
-/// Restores the scope around, also when the body panics.
-struct Inside {
-    outer: ScopeIndex,
+/// The scope is polled; dropping this restores the one around it, also when the body panics.
+enum Inside {
+    Made { outer: ScopeIndex, key: ScopeKey },
+    Lazy,
+}
+
+impl Inside {
+    /// Says which scope has been made, if one has.
+    #[expect(
+        clippy::mem_forget,
+        reason = "its drop is for panics, and owns nothing"
+    )]
+    fn leave(self, state: &mut State) {
+        let made = self.restore();
+        std::mem::forget(self);
+        if let Some((id, key)) = made {
+            *state = State::Open(id, key);
+        }
+    }
+
+    fn restore(&self) -> Option<(RuntimeId, ScopeKey)> {
+        current::with(|current| {
+            let (runtime, current) = current?;
+            match *self {
+                Self::Made { outer, key } => {
+                    current.scope.set(outer);
+                    Some((runtime.id(), key))
+                }
+                Self::Lazy => {
+                    let lazy = runtime.lazies.borrow_mut().pop()?;
+                    current.scope.set(lazy.outer);
+                    lazy.made.map(|key| (runtime.id(), key))
+                }
+            }
+        })
+    }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        current::with(|current| {
-            if let Some((_, current)) = current {
-                current.scope.set(self.outer);
-            }
-        });
+        // The body panicked: its scope goes with it.
+        if let Some((id, key)) = self.restore() {
+            current::with_id(id, |runtime: Option<&Runtime>| {
+                if let (Some(runtime), Self::Lazy) = (runtime, &*self) {
+                    runtime.core().close_scope(key);
+                    runtime.settle();
+                }
+            });
+        }
     }
 }

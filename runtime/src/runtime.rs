@@ -17,7 +17,7 @@ use crate::error::Cause;
 use crate::inbox::{Inbox, RuntimeId};
 use crate::op::table::Key;
 use crate::op::{Cqe, Orphan};
-use crate::scope::{Deadline, ScopeIndex, ScopeKey};
+use crate::scope::{Deadline, LazyScope, ScopeIndex, ScopeKey};
 use crate::task::{TaskCell, TaskNumber, Tasks};
 use crate::timers::Timers;
 
@@ -52,6 +52,8 @@ pub(crate) struct Runtime {
     /// The event descriptor has been asked for: another loop drives this one.
     embedded: Cell<bool>,
     woken: RefCell<Vec<u32>>,
+    /// The scopes that are being polled and not made yet, the innermost last.
+    pub(crate) lazies: RefCell<Vec<LazyScope>>,
 }
 
 impl Runtime {
@@ -72,6 +74,7 @@ impl Runtime {
             ended: Cell::new(false),
             embedded: Cell::new(false),
             woken: RefCell::new(Vec::new()),
+            lazies: RefCell::new(Vec::new()),
         });
         current::register(runtime.clone());
         runtime
@@ -113,7 +116,9 @@ impl Runtime {
         } else {
             Wait::No
         };
-        if self.embedded.get() && idle {
+        if !idle {
+            self.core().stay_awake();
+        } else if self.embedded.get() {
             let mut core = self.core();
             core.prepare_sleep();
             core.set_alarm();
@@ -158,10 +163,9 @@ impl Runtime {
         }
     }
 
-    /// Runs the tasks that are ready now. Those that become ready meanwhile run in the next turn.
+    /// Runs the tasks that are ready, and those that they make ready, within the turn's budget.
     fn run_ready(&self) {
-        let polls = self.tasks().ready().min(POLLS_PER_TURN_MAX);
-        for _ in 0..polls {
+        for _ in 0..POLLS_PER_TURN_MAX {
             let Some((cell, generation)) = self.tasks().pop() else {
                 return;
             };
@@ -193,11 +197,22 @@ impl Runtime {
                 generation,
             });
         }
-        cell.finish();
         drop(ours);
-        // The last reference, if nobody has a handle: drops the output.
-        quietly(|| drop(cell));
+        if let Some(joiner) = cell.finish() {
+            self.wake_joiner(joiner);
+        }
+        if cell.is_last() {
+            // Nobody has a handle: the output goes, by user code.
+            quietly(|| drop(cell));
+        }
         self.settle();
+    }
+
+    fn wake_joiner(&self, joiner: Waker) {
+        match TaskNumber::of(&joiner) {
+            Some(number) if self.wake_own(number) => {}
+            _ => quietly(|| joiner.wake()),
+        }
     }
 
     /// Runs the user code that has been collected, with nothing borrowed (R10).
@@ -234,7 +249,9 @@ impl Runtime {
     pub(crate) fn spawn(&self, cell: TaskCell) {
         if self.ending.get() {
             cell.discard();
-            cell.finish();
+            if let Some(joiner) = cell.finish() {
+                self.wake_joiner(joiner);
+            }
             return;
         }
         let mut tasks = self.tasks();
@@ -255,7 +272,11 @@ impl Runtime {
 
     /// For awaits that finish at once: whether a request to stop is pending (C7).
     pub(crate) fn checkpoint(&self, scope: ScopeIndex) -> Option<Cause> {
-        // A task that has no scope has been asked nothing.
+        let mut scope = scope;
+        // A scope that is not made has been asked nothing.
+        while let Some(depth) = scope.depth_if_lazy() {
+            scope = self.lazies.borrow()[depth].outer;
+        }
         if scope == ScopeIndex::NONE {
             return None;
         }
@@ -310,16 +331,34 @@ impl Runtime {
 
     /// The scope that is being polled; the task's root is made when first asked for.
     pub(crate) fn scope_here(&self, current: &Current) -> ScopeIndex {
-        let scope = current.scope.get();
-        if scope != ScopeIndex::NONE {
-            return scope;
-        }
-        let scope = match self.tasks().get(current.task.get()) {
-            Some(cell) => self.root_scope(cell),
-            None => ScopeIndex::NONE,
-        };
+        let scope = self.made_scope(current, current.scope.get());
         current.scope.set(scope);
         scope
+    }
+
+    fn made_scope(&self, current: &Current, scope: ScopeIndex) -> ScopeIndex {
+        if scope == ScopeIndex::NONE {
+            return match self.tasks().get(current.task.get()) {
+                Some(cell) => self.root_scope(cell),
+                None => ScopeIndex::NONE,
+            };
+        }
+        let Some(depth) = scope.depth_if_lazy() else {
+            return scope;
+        };
+        let (outer, deadline, made) = {
+            let lazies = self.lazies.borrow();
+            let lazy = &lazies[depth];
+            (lazy.outer, lazy.deadline, lazy.made)
+        };
+        if let Some(key) = made {
+            return key.index;
+        }
+        let outer = self.made_scope(current, outer);
+        let key = self.core().open_scope(outer, deadline);
+        let lazy = &mut self.lazies.borrow_mut()[depth];
+        (lazy.outer, lazy.made) = (outer, Some(key));
+        key.index
     }
 
     // ---- leaves ----
@@ -484,12 +523,14 @@ impl Runtime {
             }
             // Short, so that what the kernel could not cancel is asked for again.
             let until = (now + Duration::from_millis(100)).min(deadline);
+            let before = self.core().table.in_flight;
             let pumped = self.core().pump(Wait::Until(until), &mut self.tasks());
             self.settle();
             if pumped.is_err() {
                 return self.report_leaks();
             }
-            if self.now() >= until {
+            // Not while they come: asking for thousands takes longer than this.
+            if self.now() >= until && self.core().table.in_flight == before {
                 self.core().cancel_again();
             }
         }

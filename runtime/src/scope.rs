@@ -26,6 +26,17 @@ pub(crate) struct ScopeIndex(u32);
 
 impl ScopeIndex {
     pub(crate) const NONE: Self = Self(u32::MAX);
+    const LAZY: u32 = 1 << 31;
+
+    /// A scope that is not made before something registers under it: the `depth`th such one that
+    /// is being polled.
+    pub(crate) const fn lazy(depth: usize) -> Self {
+        Self(Self::LAZY | depth as u32)
+    }
+
+    pub(crate) fn depth_if_lazy(self) -> Option<usize> {
+        (self != Self::NONE && self.0 & Self::LAZY != 0).then_some((self.0 & !Self::LAZY) as usize)
+    }
 
     pub(crate) const fn new(index: u32) -> Self {
         Self(index)
@@ -41,6 +52,14 @@ impl ScopeIndex {
 pub(crate) struct ScopeKey {
     pub(crate) index: ScopeIndex,
     pub(crate) generation: u32,
+}
+
+/// A scope with a deadline that is being polled, and made only if something registers under it.
+pub(crate) struct LazyScope {
+    /// The scope around it, which may be lazy itself.
+    pub(crate) outer: ScopeIndex,
+    pub(crate) deadline: Deadline,
+    pub(crate) made: Option<ScopeKey>,
 }
 
 /// When a scope's time is up.

@@ -28,6 +28,9 @@ use crate::timers::{Heap, NOWHERE, Timers, Waiter};
 /// deferred ones in each), before tasks get their turn.
 const REAP_ROUNDS_MAX: u32 = 16;
 
+/// For how many turns a loop that never sleeps puts off to arm the timers of scopes.
+const BUSY_TURNS_MAX: u32 = 16;
+
 const TIMEOUT_ABS: u32 = 1 << 0;
 const TIMEOUT_UPDATE: u32 = 1 << 1;
 
@@ -41,6 +44,8 @@ pub(crate) struct Core {
     kernel_sleeps: u32,
     /// Scopes whose timer is armed when the loop is about to sleep, and not before.
     arming: Vec<ScopeKey>,
+    /// Turns without a sleep since that was empty.
+    busy_turns: u32,
     /// When the driver's clock was last read.
     clock: Instant,
     /// Cancels to be sent before anything else (R8).
@@ -94,6 +99,7 @@ impl Core {
             heap: Heap::default(),
             kernel_sleeps: 0,
             arming: Vec::new(),
+            busy_turns: 0,
             clock: Instant::ZERO,
             cancels: VecDeque::new(),
             backlog: VecDeque::new(),
@@ -337,6 +343,9 @@ impl Core {
         }
         if !self.heap.is_empty() {
             self.expire(tasks);
+        } else if self.scopes.any_timed() {
+            // Read once a turn, for the deadlines that awaits are checked against.
+            self.clock = self.driver.now();
         }
         Ok(())
     }
@@ -346,10 +355,6 @@ impl Core {
         if !self.lent.is_empty() && !self.driver.wants_enter() {
             self.lent.clear();
         }
-        // Read once a turn, for the deadlines that operations are checked against.
-        if self.scopes.any_timed() {
-            self.clock = self.driver.now();
-        }
         Ok(())
     }
 
@@ -358,8 +363,7 @@ impl Core {
         match completion.token.tag() {
             Some(Tag::Operation) => self.complete_operation(completion, tasks),
             Some(Tag::Cancel) => self.cancel_answered(completion.token),
-            // The operation's own completion says what happened.
-            Some(Tag::Timeout) => {}
+            Some(Tag::Timeout) => self.timeout_answered(completion),
             Some(Tag::Control) => self.complete_control(completion),
             None => self.counts.stale += 1,
         }
@@ -392,6 +396,19 @@ impl Core {
             return;
         }
         self.finish(token.index(), tasks);
+    }
+
+    /// The operation's own completion says what happened. But a timeout that the kernel took
+    /// in another enter than its operation is behind nothing, and fails (M).
+    fn timeout_answered(&mut self, completion: Completion) {
+        let token = completion.token;
+        if completion.res == -libc::EINVAL
+            && let Some(slot) = self.table.of_token(token)
+            && slot.is_in_flight()
+        {
+            let key = self.table.key_of(token.index());
+            self.let_go_of_carrier(key);
+        }
     }
 
     fn complete_shot(&mut self, completion: Completion, tasks: &mut Tasks) {
@@ -480,12 +497,27 @@ impl Core {
 
     // ---- before a sleep ----
 
-    /// Arms what has waited for the loop to have nothing else to do. Gives the moment until which
-    /// it may sleep; `None`: something is to be handed over first.
-    pub(crate) fn prepare_sleep(&mut self) -> Option<Instant> {
+    fn arm_scopes(&mut self) {
+        self.busy_turns = 0;
         while let Some(key) = self.arming.pop() {
             self.arm_scope(key);
         }
+    }
+
+    /// The loop has more to run. If that goes on, deadlines must not wait for its end.
+    pub(crate) fn stay_awake(&mut self) {
+        if !self.arming.is_empty() {
+            self.busy_turns += 1;
+            if self.busy_turns == BUSY_TURNS_MAX {
+                self.arm_scopes();
+            }
+        }
+    }
+
+    /// Arms what has waited for the loop to have nothing else to do. Gives the moment until which
+    /// it may sleep; `None`: something is to be handed over first.
+    pub(crate) fn prepare_sleep(&mut self) -> Option<Instant> {
+        self.arm_scopes();
         self.flush();
         if !self.cancels.is_empty() || !self.backlog.is_empty() || !self.debris.is_empty() {
             return None;

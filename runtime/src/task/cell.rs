@@ -182,12 +182,15 @@ impl TaskCell {
         unsafe { (self.header().vtable.discard)(self.0) }
     }
 
-    /// The task will not be polled again: lets whoever awaits it know.
-    pub(crate) fn finish(&self) {
+    /// The task will not be polled again. Gives whoever is to know.
+    pub(crate) fn finish(&self) -> Option<Waker> {
         self.header().done.set(true);
-        if let Some(joiner) = self.header().joiner.take() {
-            crate::debris::quietly(|| joiner.wake());
-        }
+        self.header().joiner.take()
+    }
+
+    /// Whether this is the only reference.
+    pub(crate) fn is_last(&self) -> bool {
+        self.header().refs.get() == 1
     }
 
     pub(crate) fn is_done(&self) -> bool {
