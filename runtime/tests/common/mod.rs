@@ -6,14 +6,20 @@
     reason = "each test file uses what it needs of this"
 )]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use coring_runtime::BufResult;
 use coring_runtime::{
-    Builder, Cqe, IoBuf, IoBufMut, Op, Operation, Request, Runner, Scratch, Stats, sim, submit,
+    BufResult, Builder, Cqe, DeadlineScope, Expiry, Instant, IoBuf, IoBufMut, Op, Operation,
+    Polled, Request, Runner, Scratch, Stats, TimedOut, Timer, is_cancelled, sim, submit,
     transfer_len,
 };
 
@@ -24,8 +30,8 @@ pub struct World {
     pub kernel: Option<sim::Kernel>,
     /// Descriptors of real pipes that are still open.
     fds: RefCell<Vec<OwnedFd>>,
-    fds_before: usize,
-    leaks_before: u64,
+    fds_at_the_end: Cell<usize>,
+    leaks_at_the_end: Cell<u64>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -41,14 +47,16 @@ impl World {
     fn new(kernel: Option<sim::Kernel>) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         // The pool of inboxes keeps its descriptors for ever (R14): filled before the count.
-        let runners: Vec<_> = (0..4).filter_map(|_| real_builder().build().ok()).collect();
-        let leaks_before = runners.first().map_or(0, |runner| runner.stats().leaks);
+        // Miri has no io_uring, so there no descriptors are counted either.
+        let runners: Vec<_> = (0..if cfg!(miri) { 0 } else { 4 })
+            .map(|_| real_builder().build().expect("this machine has io_uring"))
+            .collect();
         drop(runners);
         Self {
             kernel,
             fds: RefCell::default(),
-            fds_before: open_fds(),
-            leaks_before,
+            fds_at_the_end: Cell::new(open_fds()),
+            leaks_at_the_end: Cell::new(leaks()),
             _alone: alone,
         }
     }
@@ -76,8 +84,9 @@ impl World {
         output
     }
 
-    /// Nothing is in flight, and nothing but the tasks that are left has a slot.
-    pub fn finish(&self, runner: Runner) {
+    /// Lets what was cancelled end, and sees to it that nothing is left.
+    pub fn finish(&self, mut runner: Runner) {
+        quiesce(&mut runner);
         assert_clean(&runner.stats());
     }
 
@@ -96,6 +105,28 @@ impl World {
         (fds[0], fds[1])
     }
 
+    /// The test leaves so many descriptors open on purpose.
+    pub fn expect_open_fds(&self, more: usize) {
+        self.fds_at_the_end.set(self.fds_at_the_end.get() + more);
+    }
+
+    /// The test has so many payloads leaked on purpose.
+    pub fn expect_leaks(&self, more: u64) {
+        self.leaks_at_the_end
+            .set(self.leaks_at_the_end.get() + more);
+        if let Some(kernel) = &self.kernel {
+            kernel.advance(Duration::from_secs(1 << 30)); // Until the kernel is done after all.
+        }
+    }
+
+    /// The test has closed a descriptor itself.
+    pub fn forget(&self, fd: RawFd) {
+        let mut fds = self.fds.borrow_mut();
+        if let Some(at) = fds.iter().position(|open| open.as_raw_fd() == fd) {
+            let _ = fds.swap_remove(at).into_raw_fd();
+        }
+    }
+
     /// Closes an end of a pipe, as `close(2)` does.
     pub fn close(&self, fd: RawFd) {
         self.fds.borrow_mut().retain(|open| open.as_raw_fd() != fd);
@@ -108,11 +139,8 @@ impl Drop for World {
         if std::thread::panicking() {
             return;
         }
-        // A ring that closes gives its descriptor up at once, its workers a little later.
-        assert_eq!(open_fds(), self.fds_before, "descriptors leaked");
-        if let Ok(runner) = real_builder().build() {
-            assert_eq!(runner.stats().leaks, self.leaks_before, "payloads leaked");
-        }
+        assert_eq!(open_fds(), self.fds_at_the_end.get(), "descriptors leaked");
+        assert_eq!(leaks(), self.leaks_at_the_end.get(), "payloads leaked");
         if let Some(kernel) = &self.kernel {
             assert_eq!(
                 kernel.pending(),
@@ -120,6 +148,27 @@ impl Drop for World {
                 "operations are left in the simulated kernel"
             );
         }
+    }
+}
+
+/// Payloads leaked in this process.
+pub fn leaks() -> u64 {
+    let kernel = sim::Kernel::new();
+    let runner = Runner::builder().sim(&kernel).build().expect("a simulator");
+    runner.stats().leaks
+}
+
+/// Runs `runner` until nothing is in flight; what does not end in time shows in the stats.
+pub fn quiesce(runner: &mut Runner) {
+    for _ in 0..2_000 {
+        if runner.stats().in_flight == 0 && runner.stats().tasks == 0 {
+            return;
+        }
+        runner.run(async {
+            Timer::after(Duration::from_millis(1))
+                .await
+                .expect("nobody cancels");
+        });
     }
 }
 
@@ -165,9 +214,17 @@ macro_rules! each_driver {
 }
 
 pub const NOP: u8 = 0;
+pub const POLL_ADD: u8 = 6;
+pub const TIMEOUT: u8 = 11;
+pub const ACCEPT: u8 = 13;
+pub const ASYNC_CANCEL: u8 = 14;
 pub const CLOSE: u8 = 19;
 pub const READ: u8 = 22;
 pub const WRITE: u8 = 23;
+pub const SEND: u8 = 26;
+pub const RECV: u8 = 27;
+pub const SOCKET: u8 = 45;
+pub const SEND_ZC: u8 = 47;
 
 /// Does nothing, through the kernel.
 #[derive(Clone, Debug)]
@@ -247,4 +304,284 @@ pub fn read(fd: RawFd, capacity: usize) -> Op<Read<Box<[u8]>>> {
 
 pub fn write(fd: RawFd, bytes: &[u8]) -> Op<Write<Box<[u8]>>> {
     submit(Write(fd, bytes.into()))
+}
+
+// ---- futures by hand ----
+
+/// One poll with a waker that does nothing, wherever this is called.
+pub fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// One poll by the task that awaits this.
+pub async fn poll_here<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+}
+
+/// Starts a future: it must be pending after one poll.
+pub async fn start<F: Future + Unpin>(future: &mut F) {
+    assert!(poll_here(future).await.is_pending(), "over already");
+}
+
+/// Both outputs, when both are there: polls in order.
+pub async fn both<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
+    let (mut a, mut b) = (std::pin::pin!(a), std::pin::pin!(b));
+    let (mut out_a, mut out_b) = (None, None);
+    poll_fn(|cx| {
+        if out_a.is_none()
+            && let Poll::Ready(out) = a.as_mut().poll(cx)
+        {
+            out_a = Some(out);
+        }
+        if out_b.is_none()
+            && let Poll::Ready(out) = b.as_mut().poll(cx)
+        {
+            out_b = Some(out);
+        }
+        if out_a.is_some() && out_b.is_some() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    })
+    .await;
+    (out_a.expect("it is there"), out_b.expect("it is there"))
+}
+
+/// What a future came to that was polled in a [`DeadlineScope`].
+#[derive(Debug)]
+pub enum Limited<T> {
+    Output(T, Expiry),
+    /// Dropped at the deadline, since it waited for nothing of coring's.
+    Abandoned,
+}
+
+/// A future in a scope of its own: what `wait_for` and `timeout` are made of.
+pub struct Within<F> {
+    body: Option<Pin<Box<F>>>,
+    scope: DeadlineScope,
+}
+
+pub fn within<F: Future>(limit: Duration, body: F) -> Within<F> {
+    Within {
+        body: Some(Box::pin(body)),
+        scope: DeadlineScope::after(limit),
+    }
+}
+
+pub fn within_until<F: Future>(deadline: Instant, body: F) -> Within<F> {
+    Within {
+        body: Some(Box::pin(body)),
+        scope: DeadlineScope::at(deadline),
+    }
+}
+
+impl<F> Unpin for Within<F> {}
+
+impl<F: Future> Future for Within<F> {
+    type Output = Limited<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let body = this.body.as_mut().expect("not polled after its end");
+        let polled = this.scope.poll(body.as_mut(), cx);
+        Poll::Ready(match polled {
+            Polled::Pending => return Poll::Pending,
+            Polled::Ready(output) => {
+                this.body = None;
+                Limited::Output(output, this.scope.close())
+            }
+            Polled::Abandoned => {
+                this.body = None;
+                this.scope.close();
+                Limited::Abandoned
+            }
+        })
+    }
+}
+
+/// `wait_for`, for futures that give an `io::Result`.
+pub async fn wait_for<T>(
+    limit: Duration,
+    body: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    match within(limit, body).await {
+        Limited::Output(Err(error), expiry) if expiry.timed_out && is_cancelled(&error) => {
+            Err(TimedOut::default().into())
+        }
+        Limited::Output(output, _) => output,
+        Limited::Abandoned => Err(TimedOut::default().into()),
+    }
+}
+
+// ---- payloads that tell what becomes of them ----
+
+/// How many have been dropped, also by other threads.
+#[derive(Clone, Default)]
+pub struct Drops(Arc<AtomicUsize>);
+
+impl Drops {
+    pub fn get(&self) -> usize {
+        self.0.load(SeqCst)
+    }
+
+    pub fn count(&self) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+/// A buffer that counts its drops.
+pub struct Tracked {
+    bytes: Box<[u8]>,
+    drops: Drops,
+}
+
+impl Tracked {
+    pub fn new(len: usize, drops: &Drops) -> Self {
+        Self {
+            bytes: vec![0; len].into_boxed_slice(),
+            drops: drops.clone(),
+        }
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.drops.count();
+    }
+}
+
+// SAFETY: the bytes are a Box's: they stay where they are, and are all initialised.
+unsafe impl IoBuf for Tracked {
+    fn stable_ptr(&self) -> *const u8 {
+        self.bytes.as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+// SAFETY: as above, and writable.
+unsafe impl IoBufMut for Tracked {
+    fn stable_mut_ptr(&mut self) -> *mut u8 {
+        self.bytes.as_mut_ptr()
+    }
+
+    fn bytes_total(&self) -> usize {
+        self.bytes.len()
+    }
+
+    unsafe fn set_init(&mut self, _: usize) {}
+}
+
+/// What became of an operation that yields something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Its future had it.
+    Completed(i32),
+    /// Nobody waited any more.
+    Orphaned(i32),
+}
+
+pub type Fates = Rc<RefCell<Vec<Fate>>>;
+
+/// An operation that yields a descriptor, or a number in its place in the simulator.
+#[derive(Clone)]
+pub struct Yields {
+    pub request: Request,
+    pub fates: Fates,
+}
+
+impl Yields {
+    /// Accepts from `listener`.
+    pub fn accept(listener: RawFd) -> Self {
+        Self::new(Request::new(ACCEPT, listener).op_flags(libc::SOCK_CLOEXEC as u32))
+    }
+
+    /// Accepts again and again.
+    pub fn accept_multi(listener: RawFd) -> Self {
+        const IORING_ACCEPT_MULTISHOT: u16 = 1;
+        let mut accept = Self::accept(listener);
+        accept.request = accept.request.ioprio(IORING_ACCEPT_MULTISHOT);
+        accept
+    }
+
+    /// Makes a socket, at once.
+    pub fn socket() -> Self {
+        let kind = (libc::SOCK_STREAM | libc::SOCK_CLOEXEC) as u64;
+        Self::new(Request::new(SOCKET, libc::AF_UNIX).off(kind))
+    }
+
+    pub fn new(request: Request) -> Self {
+        Self {
+            request,
+            fates: Fates::default(),
+        }
+    }
+
+    fn take(&self, cqe: Cqe) -> io::Result<Descriptor> {
+        cqe.result().map(|fd| Descriptor::new(fd as RawFd))
+    }
+}
+
+/// A descriptor that was yielded; in the simulator a number that nobody closes.
+#[derive(Debug)]
+pub struct Descriptor(Option<OwnedFd>, RawFd);
+
+impl Descriptor {
+    fn new(fd: RawFd) -> Self {
+        // The scripts' numbers are those above.
+        let real = fd < SCRIPTED_FD;
+        // SAFETY: the kernel has given it to this operation, and nobody else has it.
+        Self(real.then(|| unsafe { OwnedFd::from_raw_fd(fd) }), fd)
+    }
+
+    pub fn number(&self) -> RawFd {
+        self.1
+    }
+}
+
+/// Descriptors that scripts yield.
+pub const SCRIPTED_FD: RawFd = 1 << 24;
+
+// SAFETY: the request points at nothing.
+unsafe impl Operation for Yields {
+    type Output = io::Result<Descriptor>;
+
+    fn request(&mut self, _: &mut Scratch) -> Request {
+        self.request
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        self.fates.borrow_mut().push(Fate::Completed(cqe.res()));
+        self.take(cqe)
+    }
+
+    fn orphaned(self, cqe: Cqe) {
+        self.fates.borrow_mut().push(Fate::Orphaned(cqe.res()));
+        drop(self.take(cqe)); // Closes it.
+    }
+}
+
+/// An operation that is only its request, and gives what came.
+pub struct Raw(pub Request);
+
+// SAFETY: tests make it of requests that point at nothing.
+unsafe impl Operation for Raw {
+    type Output = (i32, u32);
+
+    fn request(&mut self, _: &mut Scratch) -> Request {
+        self.0
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        (cqe.res(), cqe.flags())
+    }
+
+    fn orphaned(self, _: Cqe) {}
+}
+
+/// Locks what a test shares with its threads.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
