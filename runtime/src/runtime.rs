@@ -204,6 +204,8 @@ impl Runtime {
         if cell.is_last() {
             // Nobody has a handle: the output goes, by user code.
             quietly(|| drop(cell));
+        } else {
+            drop(cell); // Not later: what is settled may drop the handles.
         }
         self.settle();
     }

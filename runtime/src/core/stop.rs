@@ -136,17 +136,21 @@ impl Core {
         let asked = slot.cause != 0 || slot.state == State::Orphaned;
         let scope = slot.scope;
         slot.carrier = false;
-        let alive = match self.scopes.find(timed, generation) {
-            Some(scope) => {
-                scope.carrier = NO_SLOT;
-                true
-            }
-            None => false,
-        };
-        if res != -libc::ECANCELED || asked {
+        let alive = self.scopes.find(timed, generation).is_some();
+        let covered = alive && self.scopes.is_within(scope, timed);
+        if covered {
+            // Whoever is woken by this polls the scope, which sees to itself.
+            self.scopes.at(timed).carrier = NO_SLOT;
+        } else {
+            self.lose_carrier(timed, generation);
+        }
+        // What a worker thread was doing ends with EINTR.
+        if !matches!(-res, libc::ECANCELED | libc::EINTR) || asked {
             return;
         }
-        let covered = alive && self.scopes.is_within(scope, timed);
+        if alive && !self.has_passed(timed) {
+            return; // Something else ended it, and early.
+        }
         if alive {
             // This one has ended, so that the request must not be sent after it.
             self.table.at(index).state = State::Done;
@@ -157,6 +161,14 @@ impl Core {
         }
         if !covered {
             self.table.at(index).cancel = Cancel::Stray;
+        }
+    }
+
+    /// Whether the deadline of a scope whose deadline was sent to the kernel has passed.
+    fn has_passed(&mut self, timed: ScopeIndex) -> bool {
+        match self.scopes.at(timed).deadline {
+            Deadline::At(deadline) => deadline <= self.driver.now(),
+            Deadline::Never | Deadline::After(_) => false,
         }
     }
 
@@ -226,15 +238,23 @@ impl Core {
         self.ask_cancel(key);
     }
 
-    /// The scope whose deadline is behind an operation that goes must find another carrier.
-    fn let_go_of_carrier(&mut self, key: Key) {
+    /// The deadline is not behind an operation any more: its scope needs something else to hear
+    /// of it.
+    pub(super) fn let_go_of_carrier(&mut self, key: Key) {
         let slot = self.table.slot(key);
         if slot.carrier {
             slot.carrier = false;
             let (timed, generation) = (ScopeIndex::new(slot.word), slot.res as u32);
-            if let Some(scope) = self.scopes.find(timed, generation) {
-                scope.carrier = NO_SLOT;
-            }
+            self.lose_carrier(timed, generation);
+        }
+    }
+
+    /// Arms the scope's own timer when the loop is about to sleep, unless another operation
+    /// carries the deadline by then.
+    fn lose_carrier(&mut self, index: ScopeIndex, generation: u32) {
+        if let Some(scope) = self.scopes.find(index, generation) {
+            scope.carrier = NO_SLOT;
+            self.scope_pending(ScopeKey { index, generation });
         }
     }
 
@@ -328,15 +348,15 @@ impl Core {
     }
 
     /// A scope's body is pending: if no operation carries its deadline, its own timer will be
-    /// armed once the loop is about to sleep, and `waker` woken when it fires.
+    /// armed once the loop is about to sleep. Its waker is woken when it fires.
     ///
-    /// `false`: it needs no waker.
+    /// `false`: it has fired, and needs no waker.
     pub(crate) fn scope_pending(&mut self, key: ScopeKey) -> bool {
         let scope = self.scopes.at(key.index);
-        if scope.fired || scope.carrier != NO_SLOT {
+        if scope.fired {
             return false;
         }
-        if !scope.arming && scope.place == NOWHERE {
+        if scope.carrier == NO_SLOT && !scope.arming && scope.place == NOWHERE {
             scope.arming = true;
             self.arming.push(key);
         }
@@ -413,7 +433,8 @@ impl Core {
     pub(crate) fn cancel_again(&mut self) {
         for key in self.table.keys() {
             let slot = self.table.slot(key);
-            if slot.is_in_flight() {
+            // A zero-copy send has its result: nothing can hurry the rest (R5).
+            if slot.is_in_flight() && slot.cancel != Cancel::AwaitsNotif {
                 slot.cancel = Cancel::Asked(CANCEL_ASKS_MAX);
                 self.cancels.push_back(key.token());
             }

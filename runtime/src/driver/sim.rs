@@ -283,17 +283,20 @@ impl State {
             }
             op::Read::CODE | op::Recv::CODE | op::Write::CODE | op::Send::CODE => {
                 match self.transfer(request, most) {
-                    Some(res) => self.complete(id, res, 0),
+                    Some(res) => {
+                        self.complete(id, res, 0);
+                        self.serve_pipes();
+                    }
                     None => self.wait(request, OnCancel::Cancelled),
                 }
             }
             op::Close::CODE => {
                 let res = self.close(request.fd);
                 self.complete(id, res, 0);
+                self.serve_pipes();
             }
             _ => self.complete(id, -libc::EINVAL, 0),
         }
-        self.serve_pipes();
     }
 
     /// Moves bytes between memory and a pipe. `None`: it has to wait.
@@ -303,14 +306,20 @@ impl State {
         };
         let mut pipe = pipe.borrow_mut();
         let len = (request.len as usize).min(most);
-        let reads = matches!(request.opcode, op::Read::CODE | op::Recv::CODE);
+        let reads = is_read(request.opcode);
+        // An operation in flight keeps the other end open, as it does in the kernel.
+        let other_end = request.fd ^ 1;
+        let held = || {
+            let mut in_flight = self.pending.values().map(|pending| &pending.request);
+            in_flight.any(|other| other.fd == other_end && is_read(other.opcode) != reads)
+        };
         let n = if reads {
-            if pipe.bytes.is_empty() && !pipe.writer_closed && len > 0 {
+            if pipe.bytes.is_empty() && (!pipe.writer_closed || held()) && len > 0 {
                 return None;
             }
             len.min(pipe.bytes.len())
         } else {
-            if pipe.reader_closed {
+            if pipe.reader_closed && !held() {
                 return Some(-libc::EPIPE);
             }
             let room = PIPE_BYTES_MAX - pipe.bytes.len();
@@ -457,7 +466,7 @@ impl State {
             let Request {
                 opcode, addr, len, ..
             } = pending.request;
-            if matches!(opcode, op::Read::CODE | op::Recv::CODE) && len > 0 && !addr.is_null() {
+            if is_read(opcode) && len > 0 && !addr.is_null() {
                 // SAFETY: `addr..addr + len` is writable until the operation completes (R1).
                 unsafe { addr.write(0xA5) };
             }
@@ -465,11 +474,12 @@ impl State {
     }
 }
 
+const fn is_read(opcode: u8) -> bool {
+    matches!(opcode, op::Read::CODE | op::Recv::CODE)
+}
+
 const fn is_transfer(opcode: u8) -> bool {
-    matches!(
-        opcode,
-        op::Read::CODE | op::Recv::CODE | op::Write::CODE | op::Send::CODE
-    )
+    is_read(opcode) || matches!(opcode, op::Write::CODE | op::Send::CODE)
 }
 
 /// The driver over a [`Kernel`].
