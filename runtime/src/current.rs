@@ -132,10 +132,13 @@ pub(crate) fn is_turning() -> bool {
 }
 
 /// Sends the wake-up of a sleeping runtime as a message from the ring of this thread, which
-/// costs half of what an eventfd does. `false`: no ring here, or its target can't be held.
+/// costs half of what an eventfd does. `false`: no ring here, its target can't be held, or no
+/// task is being polled: then nothing says that what is queued is handed over soon.
 pub(crate) fn message_ring(inbox: &Inbox, target: RuntimeId) -> bool {
     with(|current| match current {
-        Some((runtime, _)) => runtime.message_ring(inbox, target),
-        None => false,
+        Some((runtime, current)) if current.task.get() != NO_TASK => {
+            runtime.message_ring(inbox, target)
+        }
+        _ => false,
     })
 }

@@ -1,6 +1,7 @@
 //! User code that must run when nothing is borrowed (R10): wakers that are not ours, and payloads
 //! whose operation ended after their future was gone.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
@@ -73,5 +74,16 @@ impl Debris {
 
 /// Runs a piece of user code whose panic is nobody else's.
 pub(crate) fn quietly(f: impl FnOnce()) {
-    let _ = catch_unwind(AssertUnwindSafe(f));
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
+        discard_panic(panic);
+    }
+}
+
+/// What a panic was raised with is user code as well: its drop may panic in turn.
+#[cold]
+pub(crate) fn discard_panic(panic: Box<dyn Any + Send>) {
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        // There is no end to this game: leaked.
+        Box::leak(another);
+    }
 }

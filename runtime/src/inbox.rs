@@ -31,6 +31,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use std::{io, ptr};
 
+use crate::debris::quietly;
 use crate::op::INDEX_BITS;
 
 /// Runtimes that can live at once in a process: a waker has 12 bits for its inbox.
@@ -182,10 +183,31 @@ impl Inbox {
     /// Queues a closure for `runtime`. Dropped without a call where that has ended, or ends
     /// before it is run: whoever must know puts a guard into it.
     pub(crate) fn call(&self, runtime: RuntimeId, run: Box<dyn FnOnce() + Send>) {
-        let state = self.load();
-        if state.runtime() != runtime || state.is(Phase::Closed) {
+        if !self.is_open(runtime) {
             return;
         }
+        self.push_call(runtime, run);
+        // It may have ended in between, and nobody look here before the next one comes.
+        if self.is_open(runtime) {
+            self.notify();
+        } else {
+            self.sweep();
+        }
+    }
+
+    /// Drops the closures whose runtime has ended.
+    #[cold]
+    fn sweep(&self) {
+        let serves = self.load().runtime();
+        for call in self.take_calls(serves) {
+            if self.is_open(serves) {
+                self.push_call(serves, call);
+            }
+        }
+        self.notify();
+    }
+
+    fn push_call(&self, runtime: RuntimeId, run: Box<dyn FnOnce() + Send>) {
         let call = Box::into_raw(Box::new(Call {
             next: ptr::null_mut(),
             runtime,
@@ -203,7 +225,6 @@ impl Inbox {
                 Err(changed) => head = changed,
             }
         }
-        self.notify();
     }
 
     pub(crate) fn is_open(&self, runtime: RuntimeId) -> bool {
@@ -301,6 +322,8 @@ impl Inbox {
             call = taken.next;
             if taken.runtime == runtime {
                 calls.push(taken.run);
+            } else {
+                quietly(|| drop(taken)); // Its drop is user code (R10).
             }
         }
         calls.reverse();
@@ -313,7 +336,9 @@ impl Inbox {
         self.parks.store(false, Relaxed);
         self.state
             .store(State::new(runtime, Phase::Closed).0, SeqCst);
-        drop(self.take_calls(runtime));
+        for call in self.take_calls(runtime) {
+            quietly(|| drop(call));
+        }
         self.wakes.take(&mut Vec::new());
         lock(&POOL).free.push(self);
     }
@@ -526,5 +551,38 @@ mod tests {
         inbox.call(first, Box::new(move || drop(guard)));
         assert_eq!(Arc::strong_count(&dropped), 1);
         assert!(!inbox.is_open(first));
+    }
+
+    /// `call` looks, the runtime ends, `call` pushes: for a successor or for nobody.
+    #[test]
+    fn a_call_that_loses_the_race_with_the_end_is_dropped_and_others_are_kept_in_order() {
+        let (inbox, first) = Inbox::open().expect("fewer than 4096 runtimes");
+        inbox.close(first);
+        let dropped = Arc::new(());
+        let guard = dropped.clone();
+        inbox.push_call(first, Box::new(move || drop(guard)));
+        inbox.sweep();
+        assert_eq!(
+            Arc::strong_count(&dropped),
+            1,
+            "nobody was there to drop it"
+        );
+
+        let second = RuntimeId(NEXT_RUNTIME.fetch_add(1, Relaxed));
+        let opened = State::new(second, Phase::Running).0;
+        inbox.state.store(opened, SeqCst);
+        let order = Arc::new(Mutex::new(Vec::new()));
+        for (runtime, k) in [(second, 1), (first, 2), (second, 3)] {
+            let order = order.clone();
+            inbox.push_call(runtime, Box::new(move || lock(&order).push(k)));
+        }
+        inbox.sweep();
+        for call in inbox.take_calls(second) {
+            call();
+        }
+        assert_eq!(*lock(&order), [1, 3]);
+        inbox
+            .state
+            .store(State::new(second, Phase::Closed).0, SeqCst);
     }
 }

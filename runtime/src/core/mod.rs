@@ -561,6 +561,10 @@ impl Core {
             || !self.cancels.is_empty()
             || !self.backlog.is_empty()
             || !self.debris.is_empty()
+            // Deadlines that no timeout of the kernel's stands for: one that fired has gone, or
+            // a scope was polled from outside of a turn.
+            || !self.arming.is_empty()
+            || self.alarm.is_none() && !self.heap.is_empty()
     }
 
     // ---- to other rings ----

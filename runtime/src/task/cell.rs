@@ -20,6 +20,7 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
+use crate::debris::quietly;
 use crate::scope::ScopeIndex;
 
 /// What a panic left.
@@ -110,7 +111,7 @@ impl<F: Future> Whole<F> {
     /// Drops the old stage in its place. A panic of that drop is the task's own (C10): the hook
     /// has reported it, and the new stage is in place all the same (drop and replace).
     fn replace(stage: &mut Stage<F>, new: Stage<F>) {
-        let _ = catch_unwind(AssertUnwindSafe(|| *stage = new));
+        quietly(|| *stage = new);
     }
 
     unsafe fn take(header: NonNull<Header>, out: *mut ()) {
