@@ -8,16 +8,35 @@ use std::task::Waker;
 
 use crate::op::table::{Kind, Slot};
 use crate::op::{Cqe, Orphan};
+use crate::task::TaskNumber;
 
 /// Collected while something is borrowed, seen to when nothing is.
 #[derive(Default)]
 pub(crate) struct Debris {
     pub(crate) wakers: Vec<Waker>,
-    pub(crate) drops: Vec<Waker>,
+    pub(crate) drops: Drops,
     pub(crate) remains: Vec<Remains>,
     /// Tasks, by index and generation, that a request is forwarded to: who was cancelled awaits
     /// them.
     pub(crate) forwards: Vec<(u32, u32)>,
+}
+
+/// Wakers to be dropped: only those that are not ours, since dropping ours does nothing.
+#[derive(Default)]
+pub(crate) struct Drops(Vec<Waker>);
+
+impl Drops {
+    pub(crate) fn push(&mut self, waker: Waker) {
+        if TaskNumber::of(&waker).is_none() {
+            self.0.push(waker);
+        }
+    }
+
+    pub(crate) fn extend(&mut self, waker: Option<Waker>) {
+        if let Some(waker) = waker {
+            self.push(waker);
+        }
+    }
 }
 
 /// What an operation leaves whose future is gone: its payload, and completions nobody fetched.
@@ -52,7 +71,7 @@ impl Remains {
 impl Debris {
     pub(crate) fn is_empty(&self) -> bool {
         self.wakers.is_empty()
-            && self.drops.is_empty()
+            && self.drops.0.is_empty()
             && self.remains.is_empty()
             && self.forwards.is_empty()
     }
@@ -63,7 +82,7 @@ impl Debris {
         for waker in self.wakers.drain(..) {
             quietly(|| waker.wake());
         }
-        for waker in self.drops.drain(..) {
+        for waker in self.drops.0.drain(..) {
             quietly(|| drop(waker));
         }
         for remains in self.remains.drain(..) {

@@ -2,7 +2,7 @@
 
 use super::Core;
 use crate::op::Cqe;
-use crate::op::table::{Cancel, Key, Kind, Slot, State};
+use crate::op::table::{Cancel, Key, Kind, State};
 use crate::scope::ScopeIndex;
 
 pub(crate) enum Fetched {
@@ -31,15 +31,16 @@ impl Core {
             }
             return Fetched::Pending;
         }
-        let slot = self.vacate(key);
-        if slot.cancel == Cancel::Stray {
+        let stray = slot.cancel == Cancel::Stray;
+        let (res, flags, cause) = (slot.res, slot.word, slot.cause);
+        let under = self.vacate(key);
+        if stray {
             return Fetched::StartAgain;
         }
-        let stopped = matches!(-slot.res, libc::ECANCELED | libc::EINTR);
-        let cqe = Cqe::new(slot.res, slot.word);
-        if slot.cause != 0 && stopped {
-            self.delivered(slot.scope, slot.cause);
-            return Fetched::Final(cqe.with_cause(self.cause(slot.cause)));
+        let cqe = Cqe::new(res, flags);
+        if cause != 0 && matches!(-res, libc::ECANCELED | libc::EINTR) {
+            self.delivered(under, cause);
+            return Fetched::Final(cqe.with_cause(self.cause(cause)));
         }
         Fetched::Final(cqe)
     }
@@ -60,7 +61,8 @@ impl Core {
         if let Some((res, flags)) = slot.cold().shots.pop_front() {
             let cqe = Cqe::new(res, flags);
             if slot.state == State::Done && slot.cold().shots.is_empty() {
-                let cause = self.vacate(key).cause;
+                let cause = slot.cause;
+                self.vacate(key);
                 let cqe = if cause != 0 {
                     cqe.with_cause(self.cause(cause))
                 } else {
@@ -84,12 +86,16 @@ impl Core {
         Shot::Pending
     }
 
-    /// Empties a slot. In what is given back `scope` still says where it was a leaf.
-    pub(super) fn vacate(&mut self, key: Key) -> Slot {
-        let scope = self.table.slot(key).scope;
+    /// Makes a slot vacant. Gives the scope that it was a leaf of.
+    pub(super) fn vacate(&mut self, key: Key) -> ScopeIndex {
+        let slot = self.table.slot(key);
+        let scope = slot.scope;
+        slot.cold = None;
+        if let Some(waker) = slot.waker.take() {
+            self.debris.drops.push(waker);
+        }
         self.unlink(key.index);
-        let mut slot = self.table.remove(key.index);
-        slot.scope = scope;
-        slot
+        self.table.remove(key.index);
+        scope
     }
 }

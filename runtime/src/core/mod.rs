@@ -93,7 +93,7 @@ impl Core {
     pub(crate) fn new(driver: Driver, timers: Timers, inbox: &'static Inbox) -> Self {
         Self {
             driver,
-            table: Table::default(),
+            table: Table::new(),
             scopes: Scopes::default(),
             timers,
             heap: Heap::default(),
@@ -431,9 +431,10 @@ impl Core {
         let slot = self.table.at(index);
         self.kernel_sleeps -= u32::from(slot.kind == Kind::Sleep);
         if slot.state == State::Orphaned {
-            let mut slot = self.table.remove(index);
+            let remains = Remains::of(slot);
+            self.table.remove(index);
             self.counts.orphans += 1;
-            self.debris.remains.extend(Remains::of(&mut slot));
+            self.debris.remains.extend(remains);
         } else {
             slot.state = State::Done;
             self.wake(index, tasks);

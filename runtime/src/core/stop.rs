@@ -60,7 +60,7 @@ impl Core {
         let key = self.table.key_of(index);
         let slot = self.table.slot(key);
         match (slot.state, slot.kind) {
-            (State::Done, Kind::OneShot | Kind::Sleep) | (State::Orphaned, _) => return,
+            (State::Done, Kind::OneShot | Kind::Sleep) | (State::Orphaned | State::Vacant, _) => return,
             (State::InFlight, Kind::OneShot | Kind::Sleep) => {
                 // Woken by its own completion, when the kernel is done with it (C4).
                 slot.cause = number;
@@ -206,9 +206,10 @@ impl Core {
         slot.cold().orphan = Some(orphan);
         self.debris.drops.extend(waker);
         if self.table.slot(key).state == State::Done {
-            let mut slot = self.vacate(key);
+            let remains = Remains::of(self.table.slot(key));
+            self.vacate(key);
             self.counts.orphans += 1;
-            self.debris.remains.extend(Remains::of(&mut slot));
+            self.debris.remains.extend(remains);
             return;
         }
         self.orphan(key);
@@ -224,10 +225,9 @@ impl Core {
             }
             State::Queued => self.cancel_queued(key),
             State::Timer => self.leave_heap(key),
-            State::Done | State::Join | State::Orphaned => {}
+            State::Done | State::Join | State::Orphaned | State::Vacant => {}
         }
-        let slot = self.vacate(key);
-        self.debris.drops.extend(slot.waker);
+        self.vacate(key);
     }
 
     /// Leaves an operation in flight to itself, and sees to it that it ends.
@@ -424,7 +424,7 @@ impl Core {
                     }
                 }
                 State::Timer => self.hit(key.index, ENDED),
-                State::Orphaned | State::Done | State::Join => {}
+                State::Orphaned | State::Done | State::Join | State::Vacant => {}
             }
         }
     }

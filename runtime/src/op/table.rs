@@ -22,14 +22,13 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use slab::Slab;
-
 use super::Orphan;
-use super::token::Token;
+use super::token::{INDEX_MAX, Token};
 use crate::scope::ScopeIndex;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
+    Vacant,
     Queued,
     InFlight,
     Orphaned,
@@ -111,21 +110,44 @@ pub(crate) struct Cold {
     pub(crate) orphan: Option<Box<dyn Orphan>>,
 }
 
-#[derive(Default)]
+/// The slots, in one block that grows. A vacant one remembers its generation, and `next` leads to
+/// the next vacant one.
 pub(crate) struct Table {
-    slots: Slab<Slot>,
-    generation: u32,
+    slots: Vec<Slot>,
+    vacant: u32,
+    used: usize,
     /// Slots the kernel knows of.
     pub(crate) in_flight: usize,
 }
 
 impl Table {
+    pub(crate) const fn new() -> Self {
+        Self { slots: Vec::new(), vacant: NO_SLOT, used: 0, in_flight: 0 }
+    }
+
     pub(crate) fn insert(&mut self, state: State, kind: Kind) -> Key {
-        // From one counter, not one for each place: a place that is vacant has no memory.
-        self.generation = self.generation.wrapping_add(1);
-        let generation = self.generation;
-        let index = self.slots.insert(Slot {
-            generation,
+        self.used += 1;
+        let index = self.vacant;
+        if index == NO_SLOT {
+            return self.grow(state, kind);
+        }
+        // What is not written here was left so when the slot became vacant.
+        let slot = &mut self.slots[index as usize];
+        self.vacant = slot.next;
+        slot.state = state;
+        slot.kind = kind;
+        slot.carrier = false;
+        slot.cancel = Cancel::No;
+        slot.cause = 0;
+        Key { index, generation: slot.generation }
+    }
+
+    #[cold]
+    fn grow(&mut self, state: State, kind: Kind) -> Key {
+        let index = self.slots.len();
+        assert!(index <= INDEX_MAX as usize, "more than 2^28 operations in flight");
+        self.slots.push(Slot {
+            generation: 0,
             state,
             kind,
             carrier: false,
@@ -139,10 +161,7 @@ impl Table {
             waker: None,
             cold: None,
         });
-        Key {
-            index: index as u32,
-            generation,
-        }
+        Key { index: index as u32, generation: 0 }
     }
 
     /// The slot of a holder, who keeps it from becoming vacant.
@@ -173,27 +192,28 @@ impl Table {
         }
     }
 
-    /// Makes the slot vacant. It is in no list, and not the kernel's any more.
-    pub(crate) fn remove(&mut self, index: u32) -> Slot {
-        let slot = self.slots.remove(index as usize);
-        debug_assert!(
-            slot.scope == ScopeIndex::NONE,
-            "a vacant slot in a scope's list"
-        );
-        slot
+    /// Makes the slot vacant. It is in no list, and not the kernel's any more; its waker and what
+    /// it kept have been taken.
+    pub(crate) fn remove(&mut self, index: u32) {
+        let vacant = self.vacant;
+        let slot = self.at(index);
+        debug_assert!(slot.scope == ScopeIndex::NONE, "a vacant slot in a scope's list");
+        debug_assert!(slot.waker.is_none() && slot.cold.is_none(), "a vacant slot keeps something");
+        slot.state = State::Vacant;
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.next = vacant;
+        self.vacant = index;
+        self.used -= 1;
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+    pub(crate) const fn len(&self) -> usize {
+        self.used
     }
 
     pub(crate) fn keys(&self) -> Vec<Key> {
-        let keys = self.slots.iter();
-        keys.map(|(index, slot)| Key {
-            index: index as u32,
-            generation: slot.generation,
-        })
-        .collect()
+        let slots = self.slots.iter().enumerate();
+        let used = slots.filter(|(_, slot)| slot.state != State::Vacant);
+        used.map(|(index, slot)| Key { index: index as u32, generation: slot.generation }).collect()
     }
 }
 
@@ -201,7 +221,7 @@ impl Drop for Table {
     /// The runtime goes, at the end of its thread at the latest. What the kernel never gave back
     /// is leaked, never freed (R2): it is counted already.
     fn drop(&mut self) {
-        for (_, slot) in &mut self.slots {
+        for slot in &mut self.slots {
             if slot.is_in_flight()
                 && let Some(orphan) = slot.cold.take().and_then(|cold| cold.orphan)
             {
