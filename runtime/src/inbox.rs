@@ -525,7 +525,8 @@ mod tests {
 
     #[test]
     fn wake_stack_has_each_task_once_in_the_order_of_first_wakes() {
-        let stack = WakeStack::new();
+        static STACK: WakeStack = WakeStack::new(); // Immortal, as what it makes is.
+        let stack = &STACK;
         stack.push(3); // No room made: not a waker of ours.
         assert!(stack.is_empty());
         stack.grow(5_000);

@@ -131,11 +131,12 @@ impl Core {
                 return Start::Cancelled(self.cause(number));
             }
         };
-        let key = self.table.insert(State::InFlight, kind);
         let places = if deadline.is_some() { 2 } else { 1 };
-        // Nobody overtakes what waits already.
-        if self.backlog.is_empty() && self.driver.reserve(places) {
-            let request = describe(self.driver.scratch(0)).with_token(key.token());
+        // Nobody overtakes what waits already. Described before a slot is taken: it may panic.
+        let key = if self.backlog.is_empty() && self.driver.reserve(places) {
+            let request = describe(self.driver.scratch(0));
+            let key = self.table.insert(State::InFlight, kind);
+            let request = request.with_token(key.token());
             match deadline {
                 None => self.driver.submit(&[request]),
                 Some((at, _)) => {
@@ -144,9 +145,10 @@ impl Core {
                 }
             }
             self.submitted();
+            key
         } else {
-            self.put_back(key, describe, deadline.map(|(at, _)| at));
-        }
+            self.put_back(describe, kind, deadline.map(|(at, _)| at))
+        };
         self.kernel_sleeps += u32::from(kind == Kind::Sleep);
         self.link(key.index, scope);
         self.table.slot(key).waker = Some(waker);
@@ -165,22 +167,24 @@ impl Core {
     #[cold]
     fn put_back(
         &mut self,
-        key: Key,
         describe: &mut dyn FnMut(&mut Scratch) -> Request,
+        kind: Kind,
         deadline: Option<Instant>,
-    ) {
+    ) -> Key {
         let mut scratch = Box::new([Scratch::new(), Scratch::new()]);
-        let request = describe(&mut scratch[0]).with_token(key.token());
+        let request = describe(&mut scratch[0]);
+        let key = self.table.insert(State::Queued, kind);
+        let request = request.with_token(key.token());
         let chain = match deadline {
             None => vec![request],
             Some(at) => vec![linked(request), link_timeout(key, at, &mut scratch[1])],
         };
-        self.table.slot(key).state = State::Queued;
         self.backlog.push_back(Backlogged {
             key,
             chain,
             scratch,
         });
+        key
     }
 
     /// Takes a slot for something that is no operation: a timer, or another task's end.
