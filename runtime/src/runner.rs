@@ -105,7 +105,8 @@ impl Builder {
         self
     }
 
-    /// Runs on a simulated kernel, whatever `CORING_DRIVER` says.
+    /// Runs on a simulated kernel, whatever `CORING_DRIVER` says. One that serves another runner
+    /// makes [`build`](Self::build) panic.
     pub fn sim(mut self, kernel: &sim::Kernel) -> Self {
         self.sim = Some(kernel.clone());
         self

@@ -51,7 +51,13 @@ const FIRST_FD: RawFd = 1 << 20;
 /// What a pipe holds at the most, as Linux's do by default (pipe(7)).
 const PIPE_BYTES_MAX: usize = 65_536;
 
+/// What is written where nothing else says what.
+const SCRIBBLE: u8 = 0xA5;
+
 /// What becomes of the next operation with some opcode.
+///
+/// Results are believed as a kernel's are: of opcodes that yield descriptors, give none that the
+/// process has. Reads are filled with as many bytes as the result says, their length at the most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Script {
@@ -92,6 +98,8 @@ struct State {
     next_fd: RawFd,
     refused_enters: u32,
     failing_enter: Option<(i32, usize)>,
+    /// A runtime is on it.
+    serves: bool,
     sq_entries: Option<usize>,
 }
 
@@ -230,9 +238,13 @@ impl State {
     fn follow(&mut self, request: &Request, script: Script) {
         let id = request.user_data;
         match script {
-            Script::Result(res) => self.complete(id, res, 0),
+            Script::Result(res) => {
+                let res = invent(request, res);
+                self.complete(id, res, 0);
+            }
             Script::Short(most) => self.perform(request, most),
             Script::Duplicate(res) => {
+                let res = invent(request, res);
                 self.complete(id, res, 0);
                 self.complete(id, res, 0);
             }
@@ -254,15 +266,15 @@ impl State {
             Script::Shots(shots, last) => {
                 self.wait(request, OnCancel::Cancelled);
                 for res in shots {
-                    self.post(id, res, Completion::MORE);
+                    self.post(id, invent(request, res), Completion::MORE);
                 }
                 if let Some(last) = last {
-                    self.complete(id, last, 0);
+                    self.complete(id, invent(request, last), 0);
                 }
             }
             Script::Notified(res, span) => {
                 self.wait(request, OnCancel::TooLate);
-                self.post(id, res, Completion::MORE);
+                self.post(id, invent(request, res), Completion::MORE);
                 self.after(span, Event::Complete(id, 0, 0));
             }
         }
@@ -383,7 +395,10 @@ impl State {
         };
         match pending.when_cancelled {
             OnCancel::TooLate => return -libc::EALREADY,
-            OnCancel::Result(res) => self.complete(victim, res, 0),
+            OnCancel::Result(res) => {
+                let res = invent(&pending.request, res);
+                self.complete(victim, res, 0);
+            }
             OnCancel::Cancelled => self.complete(victim, -libc::ECANCELED, 0),
         }
         0
@@ -449,10 +464,12 @@ impl State {
                 return;
             }
             match first.remove() {
-                Event::Complete(id, res, flags) if self.pending.contains_key(&id) => {
-                    self.complete(id, res, flags);
+                Event::Complete(id, res, flags) => {
+                    if let Some(pending) = self.pending.get(&id) {
+                        let res = invent(&pending.request, res);
+                        self.complete(id, res, flags);
+                    }
                 }
-                Event::Complete(..) => {}
                 Event::LinkTimeout(victim) => {
                     self.cancel(victim);
                 }
@@ -468,10 +485,22 @@ impl State {
             } = pending.request;
             if is_read(opcode) && len > 0 && !addr.is_null() {
                 // SAFETY: `addr..addr + len` is writable until the operation completes (R1).
-                unsafe { addr.write(0xA5) };
+                unsafe { addr.write(SCRIBBLE) };
             }
         }
     }
+}
+
+/// A scripted result. That of a read is made true, as far as its memory goes: whoever decodes it
+/// believes that so many bytes were written.
+fn invent(request: &Request, res: i32) -> i32 {
+    if !is_read(request.opcode) || res <= 0 {
+        return res;
+    }
+    let n = request.len.min(res as u32);
+    // SAFETY: `addr..addr + len` is writable, and the operation has not completed (R1).
+    unsafe { request.addr.write_bytes(SCRIBBLE, n as usize) };
+    n as i32
 }
 
 const fn is_read(opcode: u8) -> bool {
@@ -492,11 +521,29 @@ pub(crate) struct Driver {
     stats: DriverStats,
 }
 
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.kernel.0.borrow_mut().serves = false;
+    }
+}
+
 const SQ_ENTRIES: usize = 256;
 
 impl Driver {
     pub(crate) fn new(kernel: &Kernel) -> Self {
-        let entries = kernel.0.borrow().sq_entries.unwrap_or(SQ_ENTRIES);
+        let mut state = kernel.0.borrow_mut();
+        assert!(
+            !state.serves,
+            "a simulated kernel serves one runner at a time: give each a `Kernel` of its own"
+        );
+        state.serves = true;
+        // The tokens of a runtime that has ended may be those of the next one (R4). What it
+        // leaked is let go of.
+        state.cq.clear();
+        state.pending.clear();
+        state.events.clear();
+        let entries = state.sq_entries.unwrap_or(SQ_ENTRIES);
+        drop(state);
         Self {
             kernel: kernel.clone(),
             inbox: None,

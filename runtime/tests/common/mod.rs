@@ -585,3 +585,9 @@ unsafe impl Operation for Raw {
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Says that a test, or a part of it, was not run.
+#[expect(clippy::print_stdout, reason = "a skip is to be seen")]
+pub fn skip(driver: &str, reason: &str) {
+    println!("SKIP {driver}: {reason}");
+}
