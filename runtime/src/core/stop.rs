@@ -60,7 +60,9 @@ impl Core {
         let key = self.table.key_of(index);
         let slot = self.table.slot(key);
         match (slot.state, slot.kind) {
-            (State::Done, Kind::OneShot | Kind::Sleep) | (State::Orphaned | State::Vacant, _) => return,
+            (State::Done, Kind::OneShot | Kind::Sleep) | (State::Orphaned | State::Vacant, _) => {
+                return;
+            }
             (State::InFlight, Kind::OneShot | Kind::Sleep) => {
                 // Woken by its own completion, when the kernel is done with it (C4).
                 slot.cause = number;

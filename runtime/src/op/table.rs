@@ -122,7 +122,12 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) const fn new() -> Self {
-        Self { slots: Vec::new(), vacant: NO_SLOT, used: 0, in_flight: 0 }
+        Self {
+            slots: Vec::new(),
+            vacant: NO_SLOT,
+            used: 0,
+            in_flight: 0,
+        }
     }
 
     pub(crate) fn insert(&mut self, state: State, kind: Kind) -> Key {
@@ -139,13 +144,19 @@ impl Table {
         slot.carrier = false;
         slot.cancel = Cancel::No;
         slot.cause = 0;
-        Key { index, generation: slot.generation }
+        Key {
+            index,
+            generation: slot.generation,
+        }
     }
 
     #[cold]
     fn grow(&mut self, state: State, kind: Kind) -> Key {
         let index = self.slots.len();
-        assert!(index <= INDEX_MAX as usize, "more than 2^28 operations in flight");
+        assert!(
+            index <= INDEX_MAX as usize,
+            "more than 2^28 operations in flight"
+        );
         self.slots.push(Slot {
             generation: 0,
             state,
@@ -161,7 +172,10 @@ impl Table {
             waker: None,
             cold: None,
         });
-        Key { index: index as u32, generation: 0 }
+        Key {
+            index: index as u32,
+            generation: 0,
+        }
     }
 
     /// The slot of a holder, who keeps it from becoming vacant.
@@ -197,8 +211,14 @@ impl Table {
     pub(crate) fn remove(&mut self, index: u32) {
         let vacant = self.vacant;
         let slot = self.at(index);
-        debug_assert!(slot.scope == ScopeIndex::NONE, "a vacant slot in a scope's list");
-        debug_assert!(slot.waker.is_none() && slot.cold.is_none(), "a vacant slot keeps something");
+        debug_assert!(
+            slot.scope == ScopeIndex::NONE,
+            "a vacant slot in a scope's list"
+        );
+        debug_assert!(
+            slot.waker.is_none() && slot.cold.is_none(),
+            "a vacant slot keeps something"
+        );
         slot.state = State::Vacant;
         slot.generation = slot.generation.wrapping_add(1);
         slot.next = vacant;
@@ -213,7 +233,11 @@ impl Table {
     pub(crate) fn keys(&self) -> Vec<Key> {
         let slots = self.slots.iter().enumerate();
         let used = slots.filter(|(_, slot)| slot.state != State::Vacant);
-        used.map(|(index, slot)| Key { index: index as u32, generation: slot.generation }).collect()
+        used.map(|(index, slot)| Key {
+            index: index as u32,
+            generation: slot.generation,
+        })
+        .collect()
     }
 }
 
