@@ -86,10 +86,10 @@ impl DeadlineScope {
             };
         };
         let polled = body.poll(cx);
-        inside.leave(&mut self.state);
+        let yielded = inside.leave(&mut self.state);
         match polled {
             Poll::Ready(output) => Polled::Ready(output),
-            Poll::Pending => self.pending(cx.waker()),
+            Poll::Pending => self.pending(cx.waker(), yielded),
         }
     }
 
@@ -97,7 +97,7 @@ impl DeadlineScope {
     fn enter(&self) -> Option<Inside> {
         current::with(|current| {
             let (runtime, current) = current?;
-            current.yielded.set(false);
+            let yielded = current.yielded.replace(false);
             let key = match self.state {
                 // A span that is not over before it begins: nothing is made for a body that does
                 // not wait.
@@ -110,7 +110,7 @@ impl DeadlineScope {
                         deadline,
                         made: None,
                     });
-                    return Some(Inside::Lazy);
+                    return Some(Inside::Lazy { yielded });
                 }
                 State::New(deadline) => {
                     let parent = runtime.scope_here(current);
@@ -122,11 +122,18 @@ impl DeadlineScope {
                     (parent, key)
                 }
                 // Of another runtime, where its timer is; or over.
-                State::Open(..) | State::Closed => return None,
+                State::Open(..) | State::Closed => {
+                    current.yielded.set(yielded);
+                    return None;
+                }
             };
             let (outer, key) = key;
             current.scope.set(key.index);
-            Some(Inside::Made { outer, key })
+            Some(Inside::Made {
+                outer,
+                key,
+                yielded,
+            })
         })
     }
 
@@ -144,14 +151,14 @@ impl DeadlineScope {
         });
     }
 
-    fn pending<T>(&mut self, waker: &Waker) -> Polled<T> {
+    fn pending<T>(&mut self, waker: &Waker, yielded: bool) -> Polled<T> {
         self.make();
         let State::Open(id, key) = self.state else {
             return Polled::Pending;
         };
         let waker = waker.clone(); // User code, so not while something is borrowed (R10).
         current::with(|current| {
-            let Some((runtime, current)) = current.filter(|(runtime, _)| runtime.id() == id) else {
+            let Some((runtime, _)) = current.filter(|(runtime, _)| runtime.id() == id) else {
                 return Polled::Pending;
             };
             let abandoned = {
@@ -165,7 +172,7 @@ impl DeadlineScope {
                     _ => Some(waker),
                 };
                 core.debris.drops.extend(unused);
-                fired && !current.yielded.get() && !core.scopes.has_leaves(key.index)
+                fired && !yielded && !core.scopes.has_leaves(key.index)
             };
             runtime.settle();
             if abandoned {
@@ -232,39 +239,54 @@ impl fmt::Debug for DeadlineScope {
 }
 
 /// The scope is polled; dropping this restores the one around it, also when the body panics.
+/// `yielded` is what was yielded in that one before.
 enum Inside {
-    Made { outer: ScopeIndex, key: ScopeKey },
-    Lazy,
+    Made {
+        outer: ScopeIndex,
+        key: ScopeKey,
+        yielded: bool,
+    },
+    Lazy {
+        yielded: bool,
+    },
 }
 
 impl Inside {
-    /// Says which scope has been made, if one has.
+    /// Says which scope has been made, if one has. Gives whether the body has yielded.
     #[expect(
         clippy::mem_forget,
         reason = "its drop is for panics, and owns nothing"
     )]
-    fn leave(self, state: &mut State) {
-        let made = self.restore();
+    fn leave(self, state: &mut State) -> bool {
+        let (yielded, made) = self.restore();
         std::mem::forget(self);
         if let Some((id, key)) = made {
             *state = State::Open(id, key);
         }
+        yielded
     }
 
-    fn restore(&self) -> Option<(RuntimeId, ScopeKey)> {
+    fn restore(&self) -> (bool, Option<(RuntimeId, ScopeKey)>) {
         current::with(|current| {
-            let (runtime, current) = current?;
-            match *self {
-                Self::Made { outer, key } => {
+            let Some((runtime, current)) = current else {
+                return (false, None);
+            };
+            let (Self::Made { yielded: outer, .. } | Self::Lazy { yielded: outer }) = *self;
+            let yielded = current.yielded.get();
+            current.yielded.set(outer || yielded);
+            let made = match *self {
+                Self::Made { outer, key, .. } => {
                     current.scope.set(outer);
-                    Some((runtime.id(), key))
+                    Some(key)
                 }
-                Self::Lazy => {
-                    let lazy = runtime.lazies.borrow_mut().pop()?;
+                Self::Lazy { .. } => {
+                    let lazy = runtime.lazies.borrow_mut().pop();
+                    let lazy = lazy.expect("scopes are left in the order they were entered in");
                     current.scope.set(lazy.outer);
-                    lazy.made.map(|key| (runtime.id(), key))
+                    lazy.made
                 }
-            }
+            };
+            (yielded, made.map(|key| (runtime.id(), key)))
         })
     }
 }
@@ -272,9 +294,9 @@ impl Inside {
 impl Drop for Inside {
     fn drop(&mut self) {
         // The body panicked: its scope goes with it.
-        if let Some((id, key)) = self.restore() {
+        if let (_, Some((id, key))) = self.restore() {
             current::with_id(id, |runtime: Option<&Runtime>| {
-                if let (Some(runtime), Self::Lazy) = (runtime, &*self) {
+                if let (Some(runtime), Self::Lazy { .. }) = (runtime, &*self) {
                     runtime.core().close_scope(key);
                     runtime.settle();
                 }

@@ -192,10 +192,11 @@ impl Runtime {
         if scope != ScopeIndex::NONE {
             let mut core = self.core();
             let generation = core.scopes.generation(scope);
-            core.close_scope(ScopeKey {
+            let closed = core.close_scope(ScopeKey {
                 index: scope,
                 generation,
             });
+            cell.header().heard.set(!closed.unheard);
         }
         drop(ours);
         if let Some(joiner) = cell.finish() {
@@ -442,6 +443,12 @@ impl Runtime {
 
     pub(crate) fn release(&self, key: Key) {
         self.core().release(key);
+        self.left_alone();
+    }
+
+    /// The wait for a task in `key` is over, since that has ended.
+    pub(crate) fn joined(&self, key: Key, heard: bool) {
+        self.core().joined(key, heard);
         self.left_alone();
     }
 

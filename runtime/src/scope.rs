@@ -315,6 +315,12 @@ impl Scopes {
                 .any(|at| self.scopes[at.0 as usize].first_leaf != NO_SLOT)
     }
 
+    /// The request that is pending from `index` outwards, if there is one.
+    pub(crate) fn pending(&self, index: ScopeIndex) -> Option<u64> {
+        let mut pending = self.outwards(index).map(|(_, scope)| scope.pending);
+        pending.find(|&number| number != 0)
+    }
+
     /// Uses up the request that is pending from `index` outwards, if there is one (C7).
     pub(crate) fn take_pending(&mut self, index: ScopeIndex) -> Option<u64> {
         let mut at = index;

@@ -8,6 +8,7 @@ mod stop;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -53,11 +54,7 @@ pub(crate) struct Core {
     /// Operations that wait for a place in the submission queue.
     backlog: VecDeque<Backlogged>,
     /// Scratch of backlogged chains that are in the queue, until the kernel has taken them.
-    #[expect(
-        clippy::vec_box,
-        reason = "the kernel is given their addresses: they must not move"
-    )]
-    lent: Vec<Box<[Scratch; 2]>>,
+    lent: Vec<OwnScratch>,
     pub(crate) debris: Debris,
     batch: Vec<Completion>,
     /// Rings that this one sends messages to.
@@ -79,7 +76,32 @@ pub(crate) struct Counts {
 struct Backlogged {
     key: Key,
     chain: Vec<Request>,
-    scratch: Box<[Scratch; 2]>,
+    scratch: OwnScratch,
+}
+
+/// Scratch of a chain's own, at an address of its own. By a raw pointer: moving a `Box` claims
+/// what it owns anew, which the kernel has been given the address of (R1).
+struct OwnScratch(NonNull<[Scratch; 2]>);
+
+impl OwnScratch {
+    fn new() -> Self {
+        Self(NonNull::from(Box::leak(Box::new([
+            Scratch::new(),
+            Scratch::new(),
+        ]))))
+    }
+
+    fn get(&mut self, i: usize) -> &mut Scratch {
+        // SAFETY: `new` allocated it, and `&mut self` is the only way to it in here.
+        unsafe { &mut (*self.0.as_ptr())[i] }
+    }
+}
+
+impl Drop for OwnScratch {
+    fn drop(&mut self) {
+        // SAFETY: from a Box in `new`; the kernel has taken what points here, or never will.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
 }
 
 /// What became of an operation that was to start.
@@ -171,13 +193,13 @@ impl Core {
         kind: Kind,
         deadline: Option<Instant>,
     ) -> Key {
-        let mut scratch = Box::new([Scratch::new(), Scratch::new()]);
-        let request = describe(&mut scratch[0]);
+        let mut scratch = OwnScratch::new();
+        let request = describe(scratch.get(0));
         let key = self.table.insert(State::Queued, kind);
         let request = request.with_token(key.token());
         let chain = match deadline {
             None => vec![request],
-            Some(at) => vec![linked(request), link_timeout(key, at, &mut scratch[1])],
+            Some(at) => vec![linked(request), link_timeout(key, at, scratch.get(1))],
         };
         self.backlog.push_back(Backlogged {
             key,
@@ -229,14 +251,26 @@ impl Core {
 
     /// A wait for the end of the task at `index`, which itself has the waker.
     pub(crate) fn start_join(&mut self, index: u32, generation: u32, scope: ScopeIndex) -> Key {
-        // A request that is pending is forwarded to the task, as one that comes later is.
-        let pending = self.refuse_or_deadline(scope).err();
+        // A request that is pending is forwarded to the task, as one that comes later is. It is
+        // used up when the task has used it up.
+        self.nearest_deadline(scope);
+        let pending = self.scopes.pending(scope);
         let key = self.start_leaf(State::Join, index, scope, None);
         self.table.slot(key).res = generation as i32;
         if let Some(number) = pending {
             self.hit(key.index, number);
         }
         key
+    }
+
+    /// The task that `key` waits for has ended. If it has heard of the request that was forwarded
+    /// to it, nobody else must.
+    pub(crate) fn joined(&mut self, key: Key, heard: bool) {
+        let cause = self.table.slot(key).cause;
+        let under = self.vacate(key);
+        if heard && cause != 0 {
+            self.delivered(under, cause);
+        }
     }
 
     /// Whether a new sleep is to be a kernel timeout.
@@ -253,29 +287,35 @@ impl Core {
         &mut self,
         scope: ScopeIndex,
     ) -> Result<Option<(Instant, ScopeIndex)>, u64> {
-        let mut deadline = None;
-        if self.scopes.any_timed() {
-            let Self {
-                scopes,
-                driver,
-                clock,
-                ..
-            } = self;
-            deadline = scopes.deadline(scope, || {
-                *clock = driver.now();
-                *clock
-            });
-            if let Some((at, timed)) = deadline
-                && at <= self.clock
-            {
-                // Has passed: seen here, not sent to the kernel, where it costs 30 µs (M).
-                self.fire(timed);
-            }
-        }
+        let deadline = self.nearest_deadline(scope);
         match self.scopes.take_pending(scope) {
             Some(number) => Err(number),
             None => Ok(deadline),
         }
+    }
+
+    /// The deadline of an await under `scope`. One that has passed fires.
+    fn nearest_deadline(&mut self, scope: ScopeIndex) -> Option<(Instant, ScopeIndex)> {
+        if !self.scopes.any_timed() {
+            return None;
+        }
+        let Self {
+            scopes,
+            driver,
+            clock,
+            ..
+        } = self;
+        let deadline = scopes.deadline(scope, || {
+            *clock = driver.now();
+            *clock
+        });
+        if let Some((at, timed)) = deadline
+            && at <= self.clock
+        {
+            // Has passed: seen here, not sent to the kernel, where it costs 30 µs (M).
+            self.fire(timed);
+        }
+        deadline
     }
 
     /// For awaits that finish at once: whether a request stops them (C7).

@@ -39,6 +39,8 @@ pub(crate) struct Header {
     /// Who awaits the task.
     joiner: Cell<Option<Waker>>,
     done: Cell<bool>,
+    /// No request to stop was left pending when it ended.
+    pub(crate) heard: Cell<bool>,
     name: Cell<Option<Box<Box<str>>>>,
 }
 
@@ -152,6 +154,7 @@ impl TaskCell {
                 spawned_at,
                 joiner: Cell::new(None),
                 done: Cell::new(false),
+                heard: Cell::new(true),
                 name: Cell::new(None),
             },
             stage: UnsafeCell::new(Stage::Running(future)),

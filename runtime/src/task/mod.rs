@@ -166,10 +166,14 @@ impl<T> Task<T> {
         }
     }
 
+    /// Gives the slot back that it had as a leaf.
     fn let_go(&mut self) {
         if let Some(key) = self.join.take() {
             current::with_id(self.runtime, |runtime: Option<&Runtime>| {
-                if let Some(runtime) = runtime {
+                let Some(runtime) = runtime else { return };
+                if self.cell.is_done() {
+                    runtime.joined(key, self.cell.header().heard.get());
+                } else {
                     runtime.release(key);
                 }
             });

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use coring_runtime::{
     BufResult, Builder, Cqe, DeadlineScope, Expiry, Instant, IoBuf, IoBufMut, Op, Operation,
-    Polled, Request, Runner, Scratch, Stats, TimedOut, Timer, is_cancelled, sim, submit,
+    Polled, Request, Runner, Scratch, Stats, TimedOut, Timer, is_cancelled, now, sim, submit,
     transfer_len,
 };
 
@@ -105,6 +105,16 @@ impl World {
         (fds[0], fds[1])
     }
 
+    /// Time passes while nothing is awaited: the task computes.
+    pub fn pass(&self, span: Duration) {
+        self.clock().pass(span);
+    }
+
+    /// For tasks, which may not borrow the world.
+    pub fn clock(&self) -> Clock {
+        Clock(self.kernel.clone())
+    }
+
     /// The test leaves so many descriptors open on purpose.
     pub fn expect_open_fds(&self, more: usize) {
         self.fds_at_the_end.set(self.fds_at_the_end.get() + more);
@@ -130,6 +140,20 @@ impl World {
     /// Closes an end of a pipe, as `close(2)` does.
     pub fn close(&self, fd: RawFd) {
         self.fds.borrow_mut().retain(|open| open.as_raw_fd() != fd);
+    }
+}
+
+pub struct Clock(Option<sim::Kernel>);
+
+impl Clock {
+    pub fn pass(&self, span: Duration) {
+        if let Some(kernel) = &self.0 {
+            return kernel.advance(span);
+        }
+        let begin = now();
+        while now() - begin < span {
+            std::hint::spin_loop();
+        }
     }
 }
 
