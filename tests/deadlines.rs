@@ -64,7 +64,6 @@ fn timeout_at_the_past_submits_nothing() {
 }
 
 #[test]
-#[ignore = "open in the runtime: a request that a task used up stays pending"]
 fn timeout_of_a_task_tells_the_task() {
     on_each_driver(|world| {
         world.run(async {
@@ -83,7 +82,6 @@ fn timeout_of_a_task_tells_the_task() {
 
 /// C2: a request that the task used up is not made again of whoever awaits it.
 #[test]
-#[ignore = "open in the runtime: a request that a task used up stays pending"]
 fn wait_for_around_a_task_asks_once() {
     on_each_driver(|world| {
         let log = Log::default();

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use coring_runtime::{BufResult, IoBuf, IoBufMut, submit};
-use io_uring::opcode::{Recv, Send};
+use io_uring::opcode::{Nop, Recv, Send};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::ToAddr;
@@ -72,15 +72,19 @@ impl TcpStream {
     /// What recv(2) gives; [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope.
     pub async fn read<B: IoBufMut>(&mut self, buf: B) -> BufResult<usize, B> {
         let fd = self.fd.clone();
+        // A receive into a buffer without room would wait for bytes, and then take none.
+        let has_room = buf.bytes_total() > 0;
         let recv = Fill {
-            opcode: Recv::CODE,
+            opcode: if has_room { Recv::CODE } else { Nop::CODE },
             fd,
             buf,
             off: 0,
-            wait_first: self.dry,
+            wait_first: self.dry && has_room,
         };
         let BufResult(result, buf) = submit(recv).await;
-        if let Ok(filled) = result {
+        if let Ok(filled) = result
+            && has_room
+        {
             self.dry = !filled.more;
         }
         BufResult(result.map(|filled| filled.bytes), buf)
