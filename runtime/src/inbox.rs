@@ -104,6 +104,10 @@ pub(crate) struct Inbox {
     parker: Parker,
     /// The ring of the runtime that is here now, if it takes messages.
     ring: Mutex<Option<Arc<OwnedFd>>>,
+    /// Whether there is something in `host`.
+    embedded: AtomicBool,
+    /// What the loop waits on that drives this one.
+    host: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 impl Inbox {
@@ -140,6 +144,8 @@ impl Inbox {
                 changed: Condvar::new(),
             },
             ring: Mutex::new(None),
+            embedded: AtomicBool::new(false),
+            host: Mutex::new(None),
         }
     }
 
@@ -253,6 +259,13 @@ impl Inbox {
 
     /// Makes the sleeper's descriptor readable, or unparks it.
     pub(crate) fn signal(&self) {
+        // The host's as well: the kernel does not signal one eventfd from within a write to
+        // another, but later, and on Linux 6.18 the second time never (M).
+        if self.embedded.load(Relaxed)
+            && let Some(host) = &*lock(&self.host)
+        {
+            write_event_fd(host);
+        }
         match self.event_fd.get() {
             Some(fd) if !self.parks.load(Relaxed) => write_event_fd(fd),
             _ => self.parker.unpark(),
@@ -275,6 +288,12 @@ impl Inbox {
 
     pub(crate) fn set_ring(&self, ring: Option<Arc<OwnedFd>>) {
         *lock(&self.ring) = ring;
+    }
+
+    /// Another loop drives this one, and waits on `host`. Until [`close`](Self::close).
+    pub(crate) fn set_host(&self, host: Arc<OwnedFd>) {
+        *lock(&self.host) = Some(host);
+        self.embedded.store(true, Relaxed);
     }
 
     /// Has room for wake-ups of the tasks below `tasks`. Before the first waker of one is made.
@@ -333,6 +352,8 @@ impl Inbox {
     /// No more wakes and calls for `runtime`; the inbox goes back to the pool.
     pub(crate) fn close(&'static self, runtime: RuntimeId) {
         self.set_ring(None);
+        self.embedded.store(false, Relaxed);
+        *lock(&self.host) = None;
         self.parks.store(false, Relaxed);
         self.state
             .store(State::new(runtime, Phase::Closed).0, SeqCst);

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
 use std::mem::{ManuallyDrop, take};
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Waker};
@@ -457,17 +458,29 @@ impl Runtime {
         self.settle();
         if self.ended.get() {
             self.forget_if_empty();
+        } else if self.embedded.get() {
+            self.tell_host();
+        }
+    }
+
+    /// Outside of a turn nobody would hand the cancel over before something else happens.
+    fn tell_host(&self) {
+        let inside = current::with(|current| current.is_some_and(|(at, _)| at.id == self.id));
+        if !inside && self.core().is_busy() {
+            self.core().driver.signal_event_fd(true);
         }
     }
 
     // ---- embedding ----
 
-    pub(crate) fn event_fd(&self) -> io::Result<std::os::fd::RawFd> {
+    pub(crate) fn event_fd(&self) -> io::Result<RawFd> {
         let fd = self.core().driver.event_fd()?;
+        let number = fd.as_raw_fd();
         if !self.embedded.replace(true) {
+            self.inbox.set_host(fd);
             self.leave();
         }
-        Ok(fd)
+        Ok(number)
     }
 
     pub(crate) fn is_embedded(&self) -> bool {

@@ -15,7 +15,7 @@ mod uring;
 
 use std::fmt;
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub(crate) use request::flags;
@@ -164,7 +164,7 @@ impl Driver {
     }
 
     /// A descriptor that becomes readable when an enter would do something.
-    pub(crate) fn event_fd(&mut self) -> io::Result<RawFd> {
+    pub(crate) fn event_fd(&mut self) -> io::Result<Arc<OwnedFd>> {
         each!(self, driver => driver.event_fd())
     }
 
@@ -248,7 +248,7 @@ impl Retired {
 
     const fn arm_unparker(&self, _: &'static Inbox) {}
 
-    fn event_fd(&self) -> io::Result<RawFd> {
+    fn event_fd(&self) -> io::Result<Arc<OwnedFd>> {
         Err(io::Error::new(
             io::ErrorKind::NotConnected,
             "the runtime has ended",

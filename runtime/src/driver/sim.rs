@@ -31,8 +31,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::opcode as op;
@@ -655,7 +656,7 @@ impl Driver {
     }
 
     #[expect(clippy::unused_self, reason = "the seam's form")]
-    pub(super) fn event_fd(&self) -> io::Result<RawFd> {
+    pub(super) fn event_fd(&self) -> io::Result<Arc<OwnedFd>> {
         Err(io::Error::new(
             io::ErrorKind::Unsupported,
             "the simulated kernel has no descriptors to wait on: call `turn` in a loop",

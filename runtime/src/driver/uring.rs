@@ -84,7 +84,7 @@ pub(crate) struct Uring {
     /// Entries that were ever queued: the next one's place in `scratch`.
     queued: usize,
     /// Signalled by the kernel on each completion; there once it is asked for.
-    event_fd: Option<OwnedFd>,
+    event_fd: Option<Arc<OwnedFd>>,
     /// A second descriptor of the ring, for those who send messages to it.
     shared_fd: Option<Arc<OwnedFd>>,
     stats: DriverStats,
@@ -261,16 +261,16 @@ impl Uring {
         self.submit(&[request]);
     }
 
-    pub(super) fn event_fd(&mut self) -> io::Result<RawFd> {
+    pub(super) fn event_fd(&mut self) -> io::Result<Arc<OwnedFd>> {
         if let Some(fd) = &self.event_fd {
-            return Ok(fd.as_raw_fd());
+            return Ok(fd.clone());
         }
         // Not the inbox's: the ring polls that one, and would hear its own completions. Not the
         // ring's: epoll on a DEFER_TASKRUN ring loses wake-ups (M). Not EVENTFD_ASYNC: it never
         // signals here (M).
         let fd = new_event_fd()?;
         sys::register_eventfd(self.ring.as_raw_fd(), fd.as_raw_fd())?;
-        Ok(self.event_fd.insert(fd).as_raw_fd())
+        Ok(self.event_fd.insert(Arc::new(fd)).clone())
     }
 
     pub(super) fn signal_event_fd(&mut self, readable: bool) {
