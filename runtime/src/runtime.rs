@@ -61,11 +61,10 @@ impl Runtime {
     pub(crate) fn new(
         id: RuntimeId,
         inbox: &'static Inbox,
-        mut driver: Driver,
+        driver: Driver,
         timers: Timers,
     ) -> Rc<Self> {
         inbox.set_ring(driver.ring_fd());
-        driver.arm_unparker(inbox);
         let runtime = Rc::new(Self {
             id,
             inbox,

@@ -62,6 +62,9 @@ pub(crate) struct Core {
     /// The deadline of the kernel timeout that wakes an embedded loop.
     alarm: Option<Instant>,
     pub(crate) counts: Counts,
+    /// The unparker could not be armed: tried again each turn, since wakes from elsewhere do not
+    /// end a sleep until then (R11).
+    deaf: bool,
     inbox: &'static Inbox,
 }
 
@@ -112,8 +115,10 @@ pub(crate) enum Start {
 }
 
 impl Core {
-    pub(crate) fn new(driver: Driver, timers: Timers, inbox: &'static Inbox) -> Self {
+    pub(crate) fn new(mut driver: Driver, timers: Timers, inbox: &'static Inbox) -> Self {
+        let deaf = !driver.arm_unparker(inbox);
         Self {
+            deaf,
             driver,
             table: Table::new(),
             scopes: Scopes::default(),
@@ -337,6 +342,9 @@ impl Core {
 
     /// Hands over what waits: cancels first, then operations in their order.
     fn flush(&mut self) {
+        if self.deaf {
+            self.deaf = !self.driver.arm_unparker(self.inbox);
+        }
         while let Some(&token) = self.cancels.front() {
             if !self.driver.reserve(1) {
                 return;
@@ -489,7 +497,7 @@ impl Core {
         let detail = completion.token.generation();
         match Control::of(completion.token) {
             Some(Control::Unparker) if completion.is_final() => {
-                self.driver.arm_unparker(self.inbox); // R11
+                self.deaf = !self.driver.arm_unparker(self.inbox); // R11
             }
             Some(Control::Timer) => self.alarm = None,
             Some(Control::MessageFailed) => {

@@ -158,8 +158,9 @@ impl Driver {
         each!(self, driver => driver.now())
     }
 
-    /// Prepares `inbox` to wake this driver from its sleep, whatever the thread.
-    pub(crate) fn arm_unparker(&mut self, inbox: &'static Inbox) {
+    /// Prepares `inbox` to wake this driver from its sleep, whatever the thread. `false`: not
+    /// now, for want of a descriptor or of room.
+    pub(crate) fn arm_unparker(&mut self, inbox: &'static Inbox) -> bool {
         each!(self, driver => driver.arm_unparker(inbox))
     }
 
@@ -246,7 +247,9 @@ impl Retired {
         self.now
     }
 
-    const fn arm_unparker(&self, _: &'static Inbox) {}
+    const fn arm_unparker(&self, _: &'static Inbox) -> bool {
+        true
+    }
 
     fn event_fd(&self) -> io::Result<Arc<OwnedFd>> {
         Err(io::Error::new(

@@ -650,9 +650,10 @@ impl Driver {
         Instant::from_nanos(self.kernel.0.borrow().clock_ns)
     }
 
-    pub(super) fn arm_unparker(&mut self, inbox: &'static Inbox) {
+    pub(super) fn arm_unparker(&mut self, inbox: &'static Inbox) -> bool {
         inbox.parker(); // Says that signals are to go there.
         self.inbox = Some(inbox);
+        true
     }
 
     #[expect(clippy::unused_self, reason = "the seam's form")]

@@ -246,12 +246,12 @@ impl Uring {
         Instant::from_nanos(ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64)
     }
 
-    pub(super) fn arm_unparker(&mut self, inbox: &'static Inbox) {
-        // Without descriptors for it the runtime works, but for wakes from elsewhere: those are
-        // tried again by whoever makes the first `Handle`.
-        let Ok(fd) = inbox.event_fd() else { return };
+    pub(super) fn arm_unparker(&mut self, inbox: &'static Inbox) -> bool {
+        let Ok(fd) = inbox.event_fd() else {
+            return false;
+        };
         if !self.reserve(1) {
-            return;
+            return false;
         }
         // Multishot, and never read: each write is an edge (M).
         let request = Request::new(opcode::POLL_ADD, fd.as_raw_fd())
@@ -259,6 +259,7 @@ impl Uring {
             .len(POLL_ADD_MULTI)
             .with_token(Token::control(Control::Unparker, 0));
         self.submit(&[request]);
+        true
     }
 
     pub(super) fn event_fd(&mut self) -> io::Result<Arc<OwnedFd>> {

@@ -1,0 +1,342 @@
+//! What a real kernel does at its limits: interrupted, out of descriptors, overflowing.
+
+#![cfg(not(miri))]
+
+mod common;
+
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use common::*;
+use coring_runtime::*;
+
+fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").expect("loopback is there")
+}
+
+fn connect(listener: &TcpListener) -> TcpStream {
+    TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens")
+}
+
+/// Runs the test `name` once more, alone in a process. `true`: this is that process.
+fn alone_in_a_process(name: &str) -> bool {
+    const CHILD: &str = "CORING_TEST_ALONE";
+    if std::env::var_os(CHILD).is_some() {
+        return true;
+    }
+    let _alone = World::uring();
+    let test = std::env::current_exe().expect("this program");
+    let output = Command::new(test)
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(CHILD, "1")
+        .output()
+        .expect("it starts");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{:?}: {text}", output.status);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("1 passed"), "it ran: {stdout}");
+    false
+}
+
+/// Signals this thread all the time, with a handler that does not restart system calls.
+struct Storm(libc::timer_t);
+
+static SIGNALS: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn count_signal(_: libc::c_int) {
+    SIGNALS.fetch_add(1, SeqCst);
+}
+
+impl Storm {
+    fn new(every: Duration) -> Self {
+        // SAFETY: zero is a valid value of these plain structures; the handler only adds to an
+        // atomic; the timer is deleted by `drop`.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = count_signal as *const () as usize;
+            assert_eq!(
+                libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()),
+                0
+            );
+            let mut event: libc::sigevent = std::mem::zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = libc::SIGUSR1;
+            event.sigev_notify_thread_id = libc::gettid();
+            let mut timer = std::mem::zeroed();
+            assert_eq!(
+                libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer),
+                0
+            );
+            let every = libc::timespec {
+                tv_sec: 0,
+                tv_nsec: every.subsec_nanos().into(),
+            };
+            let times = libc::itimerspec {
+                it_interval: every,
+                it_value: every,
+            };
+            assert_eq!(
+                libc::timer_settime(timer, 0, &times, std::ptr::null_mut()),
+                0
+            );
+            Self(timer)
+        }
+    }
+}
+
+impl Drop for Storm {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, and deleted once.
+        assert_eq!(unsafe { libc::timer_delete(self.0) }, 0);
+    }
+}
+
+#[test]
+fn r3_storm_of_signals_loses_nothing_and_ends_no_loop() {
+    let world = World::uring();
+    let (reader, writer) = world.pipe();
+    let mut runner = Runner::builder()
+        .sq_entries(8)
+        .cq_entries(16)
+        .build()
+        .expect("io_uring");
+    let before = SIGNALS.load(SeqCst);
+    let storm = Storm::new(Duration::from_micros(50));
+    runner.run(async {
+        let task = create_task(async move {
+            for round in 0..200u8 {
+                let BufResult(n, buf) = read(reader, 1).await;
+                assert_eq!((n.expect("open"), buf[0]), (1, round));
+            }
+        });
+        for round in 0..200u8 {
+            // Sleeps in the enter, over and over.
+            Timer::after(Duration::from_micros(150))
+                .await
+                .expect("nobody cancels");
+            assert_eq!(write(writer, &[round]).await.0.expect("open"), 1);
+        }
+        task.await;
+        let begin = now();
+        Timer::after(Duration::from_millis(30))
+            .await
+            .expect("nobody cancels");
+        assert!(
+            now() - begin >= Duration::from_millis(30),
+            "a signal must not end a sleep"
+        );
+        let mut abandoned = read(reader, 1);
+        start(&mut abandoned).await;
+    });
+    // Its end waits in an enter as well.
+    drop(runner);
+    drop(storm);
+    assert!(SIGNALS.load(SeqCst) > before + 100, "there was no storm");
+}
+
+#[test]
+fn r11_multishot_accept_ended_by_overflow_is_armed_again_and_loses_no_connection() {
+    let world = World::uring();
+    let mut runner = Runner::builder()
+        .sq_entries(8)
+        .cq_entries(16)
+        .build()
+        .expect("io_uring");
+    let listener = listener();
+    let clients = runner.run(async {
+        let mut accepts = submit_multishot(Yields::accept_multi(listener.as_raw_fd()));
+        let mut clients = Vec::new();
+        let mut streams = Vec::new();
+        for _ in 0..4 {
+            {
+                let mut next = Box::pin(accepts.next());
+                let _ = poll_here(&mut next)
+                    .await
+                    .map(|stream| streams.push(stream));
+            }
+            // More than the queue holds, together with NOPs, in one enter.
+            let mut nops: Vec<_> = (0..100).map(|_| nop()).collect();
+            for nop in &mut nops {
+                start(nop).await;
+            }
+            for _ in 0..30 {
+                clients.push(connect(&listener));
+            }
+            for nop in nops {
+                nop.await.expect("a NOP succeeds");
+            }
+        }
+        while streams.len() < clients.len() {
+            streams.push(accepts.next().await);
+        }
+        for stream in streams {
+            drop(stream.expect("a connection"));
+        }
+        clients.len()
+    });
+    assert_eq!(clients, 120);
+    assert!(runner.stats().overflows > 0, "nothing overflowed");
+    // Armed once, and again after each overflow: the submissions say so.
+    assert!(runner.stats().submissions > 400 + 1, "{:?}", runner.stats());
+    world.finish(runner);
+}
+
+#[test]
+fn accept_without_descriptors_left_is_an_error_and_the_listener_lives() {
+    if !alone_in_a_process("accept_without_descriptors_left_is_an_error_and_the_listener_lives") {
+        return;
+    }
+    let mut runner = Runner::builder().sq_entries(8).build().expect("io_uring");
+    let listener = listener();
+    let client = connect(&listener);
+    let limit = |soft| {
+        // SAFETY: plain structures, readable and writable.
+        unsafe {
+            let mut limit: libc::rlimit = std::mem::zeroed();
+            assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
+            limit.rlim_cur = soft;
+            assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
+        }
+    };
+    // Every number below it is taken.
+    let top = std::fs::File::open("/dev/null").expect("it is there");
+    let mut below = Vec::new();
+    limit(top.as_raw_fd() as u64 + 1);
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        below.push(file);
+    }
+    for multi in [false, true] {
+        let before = runner.stats();
+        runner.run(async {
+            let accept = Yields::accept_multi(listener.as_raw_fd());
+            let error = if multi {
+                submit_multishot(accept)
+                    .next()
+                    .await
+                    .expect_err("no number is free")
+            } else {
+                submit(Yields::accept(listener.as_raw_fd()))
+                    .await
+                    .expect_err("no number is free")
+            };
+            assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+            // Nobody asks: nothing may go on by itself.
+            Timer::after(Duration::from_millis(20))
+                .await
+                .expect("nobody cancels");
+        });
+        let enters = runner.stats().enters - before.enters;
+        assert!(enters < 20, "a busy loop: {enters} enters");
+    }
+    limit(top.as_raw_fd() as u64 + 16);
+    runner.run(async {
+        let mut accepts = submit_multishot(Yields::accept_multi(listener.as_raw_fd()));
+        accepts
+            .next()
+            .await
+            .expect("the connection waited in the backlog");
+    });
+    drop(client);
+    drop(below);
+    quiesce(&mut runner);
+    assert_clean(&runner.stats());
+}
+
+/// A runtime that cannot be made says why, and leaves nothing.
+#[test]
+fn runner_without_descriptors_left_says_so() {
+    if !alone_in_a_process("runner_without_descriptors_left_says_so") {
+        return;
+    }
+    let mut files = Vec::new();
+    // SAFETY: plain structures, readable.
+    unsafe {
+        let limit = libc::rlimit {
+            rlim_cur: 64,
+            rlim_max: 64,
+        };
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
+    }
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        files.push(file);
+    }
+    let unavailable = Runner::builder()
+        .build()
+        .expect_err("no descriptor is left");
+    assert_eq!(unavailable.errno, libc::EMFILE);
+    assert!(
+        matches!(unavailable.reason, Reason::NoDescriptors),
+        "{unavailable}"
+    );
+    // With room for the ring and nothing else it works, but is deaf; not once there is room.
+    files.pop();
+    let mut runner = Runner::builder().build().expect("one descriptor is enough");
+    assert_eq!(
+        runner.run(async { nop().await.expect("a NOP succeeds") }),
+        0
+    );
+    files.clear();
+    assert_eq!(
+        runner.run(async { nop().await.expect("a NOP succeeds") }),
+        0
+    );
+    let handle = runner.handle();
+    let awaited: Arc<Mutex<(bool, Option<Waker>)>> = Arc::default();
+    let there = awaited.clone();
+    let (sleeps, wait) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        wait.recv().expect("it is sent");
+        for _ in 0..1_000 {
+            std::thread::yield_now(); // So that it sleeps, as far as can be told.
+        }
+        drop(handle.spawn(move || async move {
+            let (ran, waker) = &mut *lock(&there);
+            *ran = true;
+            waker.take().expect("main waits").wake();
+        }));
+    });
+    runner
+        .run(async {
+            sleeps.send(()).expect("it waits");
+            let body = std::future::poll_fn(|cx| {
+                let mut awaited = lock(&awaited);
+                awaited.1 = Some(cx.waker().clone());
+                if awaited.0 {
+                    Poll::Ready(Ok(()))
+                } else {
+                    Poll::Pending
+                }
+            });
+            wait_for(Duration::from_secs(3), body).await
+        })
+        .expect("it heard of the task while it slept");
+    thread.join().expect("it does not panic");
+}
+
+#[test]
+fn rings_are_made_and_ended_many_times_and_give_everything_back() {
+    let world = World::uring();
+    for _ in 0..64 {
+        // More than the places that a thread has for registered rings.
+        let mut runner = Runner::builder()
+            .sq_entries(8)
+            .cq_entries(16)
+            .build()
+            .expect("io_uring");
+        assert_eq!(
+            runner.run(async { nop().await.expect("a NOP succeeds") }),
+            0
+        );
+        assert!(
+            runner
+                .features()
+                .is_some_and(|features| features.registered_ring)
+        );
+        world.finish(runner);
+    }
+}
