@@ -24,35 +24,35 @@ const NEWER: [(&str, u8, &str); 10] = [
 ];
 
 fn main() -> ExitCode {
-    println!("kernel           {}", read("/proc/sys/kernel/osrelease"));
+    println!("kernel             {}", read("/proc/sys/kernel/osrelease"));
     println!(
-        "io_uring_disabled {} (0: everybody may use it)",
+        "io_uring_disabled  {} (0: everybody may use it)",
         sysctl("io_uring_disabled")
     );
-    println!("io_uring_group   {}", sysctl("io_uring_group"));
-    println!("seccomp          {}", status("Seccomp"));
+    println!("io_uring_group     {}", sysctl("io_uring_group"));
+    println!("seccomp            {}", status("Seccomp"));
     for limit in ["Max locked memory", "Max open files", "Max processes"] {
-        println!("{limit:<17}{}", limit_of(limit));
+        println!("{limit:<18} {}", limit_of(limit));
     }
     let runner = match Runner::builder().build() {
         Ok(runner) => runner,
         Err(unavailable) => {
             println!("\ncoring cannot run here.");
-            println!("cause            {}", unavailable.reason);
-            println!("remedy           {}", unavailable.remedy());
+            println!("cause              {}", unavailable.reason);
+            println!("remedy             {}", unavailable.remedy());
             return ExitCode::FAILURE;
         }
     };
     println!(
-        "\ndriver           {} (CORING_DRIVER or the builder choose)",
+        "\ndriver             {} (CORING_DRIVER or the builder choose)",
         runner.driver()
     );
     if let Some(features) = runner.features() {
         println!(
-            "queues           {} to submit, {} to complete",
+            "queues             {} to submit, {} to complete",
             features.sq_entries, features.cq_entries
         );
-        println!("always           SINGLE_ISSUER, DEFER_TASKRUN, TASKRUN_FLAG, SUBMIT_ALL");
+        println!("always             SINGLE_ISSUER, DEFER_TASKRUN, TASKRUN_FLAG, SUBMIT_ALL");
         offer("NO_SQARRAY", features.setup.no_sqarray, "6.6");
         offer("registered ring", features.registered_ring, "5.18");
         offer("absolute waits", features.abs_timer, "6.12");
@@ -61,14 +61,14 @@ fn main() -> ExitCode {
     for (name, opcode, since) in NEWER {
         offer(name, runner.supports(opcode), since);
     }
-    println!("worker threads   {} now", Stats::io_wq_workers());
+    println!("worker threads     {} now", Stats::io_wq_workers());
     println!("\ncoring runs here.");
     ExitCode::SUCCESS
 }
 
 fn offer(name: &str, there: bool, since: &str) {
     let answer = if there { "yes" } else { "no" };
-    println!("{name:<21} {answer:<4} (since Linux {since})");
+    println!("{name:<21}{answer:<4} (since Linux {since})");
 }
 
 fn read(path: &str) -> String {

@@ -1,6 +1,8 @@
 //! Buffers that the kernel may own: what is lent moves in and comes back in every case.
 
 use std::ops::{Bound, Deref, DerefMut, RangeBounds};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::{fmt, io};
 
 /// The most bytes that Linux transfers in one call (`MAX_RW_COUNT`); longer buffers are used up
@@ -9,12 +11,14 @@ pub const TRANSFER_MAX: usize = 0x7fff_f000;
 
 /// A result and what was lent for it, which comes back in every case.
 ///
-/// There is no `?` on the whole, on purpose: it would throw the buffer away. Take it apart.
+/// There is no `?` on the whole, on purpose: it would throw the buffer away. (The compiler says
+/// "the `?` operator can only be applied to values that implement `Try`".) Take it apart, or use
+/// [`ok`](Self::ok) where the buffer is of no use after an error.
 ///
 /// # Examples
 ///
 /// ```
-/// # use coring_runtime::BufResult;
+/// # use coring::BufResult;
 /// # fn main() -> std::io::Result<()> {
 /// # let read = |buf| BufResult(Ok::<usize, std::io::Error>(3), buf);
 /// let BufResult(result, buf) = read(vec![1u8, 2, 3]);
@@ -57,6 +61,12 @@ impl<T, B> BufResult<T, B> {
 ///   to somebody, **also when the value itself is moved** (so an array or a `SmallVec` is no
 ///   `IoBuf`);
 /// * both methods give the same answer as long as nobody has had `&mut` access.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be lent to the kernel",
+    label = "not an owned buffer",
+    note = "buffers are owned: give a `Vec<u8>`, a `Box<[u8]>`, a `String` or static bytes; what was \
+            lent comes back in the `BufResult`"
+)]
 pub unsafe trait IoBuf: 'static {
     /// Where the bytes are.
     fn stable_ptr(&self) -> *const u8;
@@ -90,6 +100,12 @@ pub unsafe trait IoBuf: 'static {
 /// * `stable_mut_ptr()..stable_mut_ptr() + bytes_total()` is writable memory that this value
 ///   alone owns, which stays where it is as [`IoBuf`] says;
 /// * `stable_mut_ptr()` and `stable_ptr()` are the same address, `bytes_init() <= bytes_total()`.
+#[diagnostic::on_unimplemented(
+    message = "the kernel cannot write into `{Self}`",
+    label = "not an owned buffer that can be written to",
+    note = "buffers are owned: give a `Vec<u8>` (with capacity) or a `Box<[u8]>`; what was lent comes \
+            back in the `BufResult`"
+)]
 pub unsafe trait IoBufMut: IoBuf {
     /// Where the bytes are.
     fn stable_mut_ptr(&mut self) -> *mut u8;
@@ -169,6 +185,41 @@ unsafe impl IoBuf for &'static [u8] {
 }
 
 // SAFETY: as above.
+unsafe impl<const N: usize> IoBuf for &'static [u8; N] {
+    fn stable_ptr(&self) -> *const u8 {
+        self.as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        N
+    }
+}
+
+// SAFETY: a shared block on the heap stays where it is while a reference is counted, and nobody
+// can write it.
+unsafe impl IoBuf for Rc<[u8]> {
+    fn stable_ptr(&self) -> *const u8 {
+        self.as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.len()
+    }
+}
+
+// SAFETY: as above. (`Arc::get_mut` and the like need the only reference, which the operation has
+// a part of.)
+unsafe impl IoBuf for Arc<[u8]> {
+    fn stable_ptr(&self) -> *const u8 {
+        self.as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.len()
+    }
+}
+
+// SAFETY: as above.
 unsafe impl IoBuf for &'static str {
     fn stable_ptr(&self) -> *const u8 {
         self.as_ptr()
@@ -192,7 +243,25 @@ unsafe impl IoBuf for String {
 
 /// A window on a buffer: made by [`IoBuf::slice`], taken apart by [`Slice::into_inner`].
 ///
-/// Its bounds count from the start of the buffer.
+/// Its bounds count from the start of the buffer. A read into the window of a `Vec` ends the `Vec`
+/// with what was read: bytes behind it are no longer counted. So a buffer is appended to by
+/// lending what is behind its data:
+///
+/// ```
+/// # use coring::net::{TcpListener, TcpStream};
+/// # use coring::{BufResult, IoBuf, run};
+/// # run(async {
+/// # let mut listener = TcpListener::bind("127.0.0.1:0")?;
+/// # let mut stream = TcpStream::connect(listener.local_addr()?).await?;
+/// # listener.accept().await?.0.write_all("world").await.0?;
+/// let mut buf = b"hello ".to_vec();
+/// let start = buf.len();
+/// buf.reserve(512);
+/// let BufResult(n, slice) = stream.read(buf.slice(start..)).await;
+/// buf = slice.into_inner();
+/// assert_eq!((n?, &buf[..]), (5, &b"hello world"[..]));
+/// # coring::ok(()) }).unwrap();
+/// ```
 pub struct Slice<B> {
     buf: B,
     begin: usize,

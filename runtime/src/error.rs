@@ -96,7 +96,7 @@ impl From<TimedOut> for io::Error {
 /// # Examples
 ///
 /// ```
-/// use coring_runtime::{Cancelled, is_cancelled};
+/// use coring::{Cancelled, is_cancelled};
 ///
 /// assert!(is_cancelled(&std::io::Error::from(Cancelled::default())));
 /// assert!(!is_cancelled(&std::io::Error::other("no")));
@@ -147,11 +147,16 @@ fn caused_by<C: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
 /// impl From<std::io::Error> for MyError {
 ///     fn from(e: std::io::Error) -> Self { MyError::Io(e) }
 /// }
-/// impl coring_runtime::Failure for MyError {
+/// impl coring::Failure for MyError {
 ///     fn as_error(&self) -> &(dyn std::error::Error + 'static) { self }
 /// }
 /// # let _ = [MyError::Io(std::io::Error::other("")), MyError::Parse];
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "coring cannot look into `{Self}` for a cancellation",
+    note = "an error type of your own needs `From<std::io::Error>` and one line: \
+            `impl coring::Failure for MyError {{ fn as_error(&self) -> &(dyn std::error::Error + 'static) {{ self }} }}`"
+)]
 pub trait Failure: From<io::Error> + 'static {
     /// This failure, as an error whose sources can be followed.
     fn as_error(&self) -> &(dyn Error + 'static);
@@ -177,6 +182,10 @@ impl Failure for Box<dyn Error + Send + Sync> {
 
 /// What `wait_for` needs to know of a future's output: a `Result` whose error is a [`Failure`],
 /// or a [`BufResult`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot say that it timed out",
+    note = "`wait_for` takes futures that end in a `Result` or a `BufResult`; `timeout` takes any"
+)]
 pub trait Outcome: Sized {
     /// Whether this is the error of a cancellation.
     fn is_cancelled(&self) -> bool;
@@ -241,6 +250,8 @@ pub(crate) enum Cause {
     Ended,
     /// Polled outside of its runtime.
     NotRunning,
+    /// Awaited where there is no runtime.
+    NoRuntime,
 }
 
 impl Cause {
@@ -259,6 +270,10 @@ impl Cause {
                 io::ErrorKind::NotConnected,
                 "the runtime that this operation was started in has ended; await it before its \
                  `run` returns",
+            ),
+            Self::NoRuntime => io::Error::new(
+                io::ErrorKind::NotConnected,
+                "there is no runtime on this thread: await it from within `coring::run`",
             ),
             Self::NotRunning => io::Error::new(
                 io::ErrorKind::NotConnected,

@@ -20,7 +20,7 @@ use crate::task::create_task;
 /// # Examples
 ///
 /// ```
-/// use coring_runtime::{Handle, run};
+/// use coring::{Handle, run};
 ///
 /// run(async {
 ///     let handle = Handle::current();
@@ -28,11 +28,11 @@ use crate::task::create_task;
 ///         // Made here, run there: the future itself need not be `Send`.
 ///         run(handle.spawn(|| async { 6 * 7 }))
 ///     });
-///     # let task = coring_runtime::create_task(async {});
+///     # let task = coring::create_task(async {});
 ///     # task.await;
 ///     # let answer = loop {
 ///     #     if thread.is_finished() { break thread.join().unwrap().unwrap(); }
-///     #     coring_runtime::yield_now().await.unwrap();
+///     #     coring::yield_now().await.unwrap();
 ///     # };
 ///     # assert_eq!(answer, 42);
 /// });

@@ -14,8 +14,8 @@ use std::time::Duration;
 ///
 /// ```
 /// # use std::time::Duration;
-/// coring_runtime::run(async {
-///     let begin = coring_runtime::now();
+/// coring::run(async {
+///     let begin = coring::now();
 ///     assert!(begin + Duration::from_millis(1) > begin);
 ///     assert_eq!((begin + Duration::from_millis(1)) - begin, Duration::from_millis(1));
 /// });

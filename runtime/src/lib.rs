@@ -55,13 +55,13 @@ pub use timers::Timers;
 /// # Examples
 ///
 /// ```
-/// # coring_runtime::run(async {
-/// let task = coring_runtime::create_task(async {
-///     coring_runtime::yield_now().await?;
-///     coring_runtime::ok(5)
+/// # coring::run(async {
+/// let task = coring::create_task(async {
+///     coring::yield_now().await?;
+///     coring::ok(5)
 /// });
 /// assert_eq!(task.await?, 5);
-/// # coring_runtime::ok(()) }).unwrap();
+/// # coring::ok(()) }).unwrap();
 /// ```
 pub fn ok<T>(value: T) -> io::Result<T> {
     Ok(value)

@@ -30,8 +30,8 @@ use crate::timers::Timers;
 /// # Examples
 ///
 /// ```
-/// let sum = coring_runtime::run(async {
-///     let task = coring_runtime::create_task(async { 1 });
+/// let sum = coring::run(async {
+///     let task = coring::create_task(async { 1 });
 ///     task.await + 1
 /// });
 /// assert_eq!(sum, 2);
@@ -49,11 +49,11 @@ pub fn run<F: Future>(main: F) -> F::Output {
 /// # Examples
 ///
 /// ```
-/// use coring_runtime::{Runner, Timers};
+/// use coring::{Runner, Timers};
 ///
 /// let mut runner = Runner::builder().sq_entries(64).timers(Timers::Heap).build()?;
 /// assert_eq!(runner.run(async { 42 }), 42);
-/// # Ok::<(), coring_runtime::Unavailable>(())
+/// # Ok::<(), coring::Unavailable>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder makes a runner when `build` is called"]
@@ -236,7 +236,7 @@ impl Runner {
     /// # Examples
     ///
     /// ```
-    /// # use coring_runtime::{Runner, create_task};
+    /// # use coring::{Runner, create_task};
     /// let mut runner = Runner::builder().build()?;
     /// let task = runner.enter(|| create_task(async { 42 }));
     /// while !task.done() {

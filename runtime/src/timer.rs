@@ -27,9 +27,9 @@ const TIMEOUT_ABS: u32 = 1 << 0;
 /// # Examples
 ///
 /// ```
-/// coring_runtime::run(async {
-///     let begin = coring_runtime::now();
-///     assert!(coring_runtime::now() >= begin);
+/// coring::run(async {
+///     let begin = coring::now();
+///     assert!(coring::now() >= begin);
 /// });
 /// ```
 pub fn now() -> Instant {
@@ -126,7 +126,7 @@ impl Timer {
                 None
             }
             Some((_, Some(Start::Cancelled(cause)))) => Some(Err(cause.error())),
-            None => Some(Err(Cause::NotRunning.error())),
+            None => Some(Err(Cause::NoRuntime.error())),
         }
     }
 }

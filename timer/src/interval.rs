@@ -14,12 +14,12 @@ use coring_runtime::{Instant, Timer, now};
 ///
 /// ```
 /// # use std::time::Duration;
-/// # coring_runtime::run(async {
-/// let mut ticks = coring_timer::interval(Duration::from_millis(1));
+/// # coring::run(async {
+/// let mut ticks = coring::interval(Duration::from_millis(1));
 /// let first = ticks.tick().await?;
 /// let second = ticks.tick().await?;
 /// assert_eq!(second - first, Duration::from_millis(1));
-/// # coring_runtime::ok(()) }).unwrap();
+/// # coring::ok(()) }).unwrap();
 /// ```
 pub fn interval(period: Duration) -> Interval {
     assert!(!period.is_zero(), "the period of an interval is zero");

@@ -33,9 +33,9 @@ pub use limit::{Expired, Timeout, WaitFor, timeout, timeout_at, wait_for};
 ///
 /// ```
 /// # use std::time::Duration;
-/// # coring_runtime::run(async {
-/// coring_timer::sleep(Duration::from_millis(1)).await?;
-/// # coring_runtime::ok(()) }).unwrap();
+/// # coring::run(async {
+/// coring::sleep(Duration::from_millis(1)).await?;
+/// # coring::ok(()) }).unwrap();
 /// ```
 pub const fn sleep(span: Duration) -> Timer {
     Timer::after(span)
@@ -55,11 +55,11 @@ pub const fn sleep(span: Duration) -> Timer {
 ///
 /// ```
 /// # use std::time::Duration;
-/// # coring_runtime::run(async {
-/// let deadline = coring_runtime::now() + Duration::from_millis(1);
-/// coring_timer::sleep_until(deadline).await?;
-/// assert!(coring_runtime::now() >= deadline);
-/// # coring_runtime::ok(()) }).unwrap();
+/// # coring::run(async {
+/// let deadline = coring::now() + Duration::from_millis(1);
+/// coring::sleep_until(deadline).await?;
+/// assert!(coring::now() >= deadline);
+/// # coring::ok(()) }).unwrap();
 /// ```
 pub const fn sleep_until(deadline: Instant) -> Timer {
     Timer::at(deadline)

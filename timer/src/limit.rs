@@ -38,13 +38,13 @@ use pin_project_lite::pin_project;
 ///
 /// ```
 /// # use std::time::Duration;
-/// use coring_timer::{sleep, wait_for};
+/// use coring::{sleep, wait_for};
 ///
-/// # coring_runtime::run(async {
+/// # coring::run(async {
 /// wait_for(sleep(Duration::ZERO), Duration::from_secs(3)).await?;
 /// let error = wait_for(sleep(Duration::from_secs(5)), Duration::from_millis(1)).await;
 /// assert_eq!(error.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
-/// # coring_runtime::ok(()) }).unwrap();
+/// # coring::ok(()) }).unwrap();
 /// ```
 pub const fn wait_for<F>(future: F, limit: Duration) -> WaitFor<F>
 where
@@ -127,15 +127,15 @@ where
 ///
 /// ```
 /// # use std::time::Duration;
-/// use coring_timer::{sleep, timeout};
+/// use coring::{sleep, timeout};
 ///
-/// # coring_runtime::run(async {
+/// # coring::run(async {
 /// assert_eq!(timeout(Duration::from_secs(3), async { 7 }).await?, 7);
 /// let expired = timeout(Duration::from_millis(1), async {
 ///     sleep(Duration::from_secs(5)).await.is_err()
 /// });
 /// assert_eq!(expired.await.unwrap_err().late, Some(true));
-/// # coring_runtime::ok(()) }).unwrap();
+/// # coring::ok(()) }).unwrap();
 /// ```
 pub const fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
     Timeout {

@@ -27,10 +27,10 @@ const PERMISSIONS: u32 = 0o7777;
 /// # Examples
 ///
 /// ```no_run
-/// # coring_runtime::run(async {
-/// let bytes = coring_io::fs::copy("/etc/hosts", "/tmp/hosts").await?;
+/// # coring::run(async {
+/// let bytes = coring::fs::copy("/etc/hosts", "/tmp/hosts").await?;
 /// # assert!(bytes > 0);
-/// # coring_runtime::ok(()) }).unwrap();
+/// # coring::ok(()) }).unwrap();
 /// ```
 pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
     let source = File::open(from).await?;

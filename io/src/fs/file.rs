@@ -21,12 +21,12 @@ use crate::transfer::{Place, drain, drain_all, fill_all};
 /// # Examples
 ///
 /// ```no_run
-/// use coring_io::fs::OpenOptions;
+/// use coring::fs::OpenOptions;
 ///
-/// # coring_runtime::run(async {
+/// # coring::run(async {
 /// let log = OpenOptions::new().append(true).create(true).open("/tmp/log").await?;
 /// # drop(log);
-/// # coring_runtime::ok(()) }).unwrap();
+/// # coring::ok(()) }).unwrap();
 /// ```
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
@@ -173,19 +173,19 @@ fn invalid(what: &'static str) -> io::Error {
 /// # Examples
 ///
 /// ```
-/// use coring_io::fs::OpenOptions;
-/// use coring_runtime::BufResult;
+/// use coring::fs::OpenOptions;
+/// use coring::BufResult;
 ///
 /// # let path = std::env::temp_dir().join(format!("coring-doc-{}", std::process::id()));
 /// # let path = &path;
-/// # coring_runtime::run(async {
+/// # coring::run(async {
 /// let file = OpenOptions::new().read(true).write(true).create(true).open(path).await?;
 /// let BufResult(written, _) = file.write_all_at("hello", 0).await;
 /// written?;
 /// let BufResult(n, buf) = file.read_at(Vec::with_capacity(16), 1).await;
 /// assert_eq!((n?, &buf[..]), (4, &b"ello"[..]));
 /// assert_eq!(file.metadata().await?.len(), 5);
-/// # coring_runtime::ok(()) }).unwrap();
+/// # coring::ok(()) }).unwrap();
 /// # std::fs::remove_file(path).unwrap();
 /// ```
 pub struct File {

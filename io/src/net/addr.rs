@@ -7,6 +7,11 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 /// `"127.0.0.1:8080"` or `"[::1]:8080"`.
 ///
 /// Names are not looked up here, since that blocks the thread.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no address",
+    note = "give a `SocketAddr`, `(IpAddr, port)`, or a text like \"127.0.0.1:8080\"; names are not \
+            looked up here"
+)]
 pub trait ToAddr {
     /// The address.
     ///

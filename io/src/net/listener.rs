@@ -24,10 +24,10 @@ const BACKLOG: i32 = 4_096;
 /// # Examples
 ///
 /// ```
-/// use coring_io::net::{TcpListener, TcpStream};
-/// use coring_runtime::BufResult;
+/// use coring::net::{TcpListener, TcpStream};
+/// use coring::BufResult;
 ///
-/// # coring_runtime::run(async {
+/// # coring::run(async {
 /// let mut listener = TcpListener::bind("127.0.0.1:0")?;
 /// let mut client = TcpStream::connect(listener.local_addr()?).await?;
 /// let (mut server, peer) = listener.accept().await?;
@@ -36,7 +36,7 @@ const BACKLOG: i32 = 4_096;
 /// sent?;
 /// let BufResult(n, buf) = client.read(Vec::with_capacity(16)).await;
 /// assert_eq!((n?, &buf[..]), (5, &b"hello"[..]));
-/// # coring_runtime::ok(()) }).unwrap();
+/// # coring::ok(()) }).unwrap();
 /// ```
 pub struct TcpListener {
     fd: SharedFd,

@@ -1,8 +1,8 @@
 //! What a future finds in its slot when it is polled.
 
 use super::Core;
-use crate::op::Cqe;
 use crate::op::table::{Cancel, Key, Kind, State};
+use crate::op::{Cqe, is_stopped};
 use crate::scope::ScopeIndex;
 
 pub(crate) enum Fetched {
@@ -38,7 +38,7 @@ impl Core {
             return Fetched::StartAgain;
         }
         let cqe = Cqe::new(res, flags);
-        if cause != 0 && matches!(-res, libc::ECANCELED | libc::EINTR) {
+        if cause != 0 && is_stopped(res) {
             self.delivered(under, cause);
             return Fetched::Final(cqe.with_cause(self.cause(cause)));
         }

@@ -150,7 +150,7 @@ impl Core {
         waker: Waker,
         kind: Kind,
     ) -> Start {
-        let deadline = match self.refuse_or_deadline(scope) {
+        let mut deadline = match self.refuse_or_deadline(scope) {
             // Multishots outlive their waiters, and a sleep is a timeout itself.
             Ok(deadline) => deadline.filter(|_| kind == Kind::OneShot),
             Err(number) => {
@@ -162,6 +162,7 @@ impl Core {
         // Nobody overtakes what waits already. Described before a slot is taken: it may panic.
         let key = if self.backlog.is_empty() && self.driver.reserve(places) {
             let request = describe(self.driver.scratch(0));
+            deadline = deadline.filter(|_| !waits_in_worker(request.opcode));
             let key = self.table.insert(State::InFlight, kind);
             let request = request.with_token(key.token());
             match deadline {
@@ -174,7 +175,7 @@ impl Core {
             self.submitted();
             key
         } else {
-            self.put_back(describe, kind, deadline.map(|(at, _)| at))
+            self.put_back(describe, kind, &mut deadline)
         };
         self.kernel_sleeps += u32::from(kind == Kind::Sleep);
         self.link(key.index, scope);
@@ -196,15 +197,16 @@ impl Core {
         &mut self,
         describe: &mut dyn FnMut(&mut Scratch) -> Request,
         kind: Kind,
-        deadline: Option<Instant>,
+        deadline: &mut Option<(Instant, ScopeIndex)>,
     ) -> Key {
         let mut scratch = OwnScratch::new();
         let request = describe(scratch.get(0));
+        *deadline = deadline.filter(|_| !waits_in_worker(request.opcode));
         let key = self.table.insert(State::Queued, kind);
         let request = request.with_token(key.token());
         let chain = match deadline {
             None => vec![request],
-            Some(at) => vec![linked(request), link_timeout(key, at, scratch.get(1))],
+            Some((at, _)) => vec![linked(request), link_timeout(key, *at, scratch.get(1))],
         };
         self.backlog.push_back(Backlogged {
             key,
@@ -657,6 +659,13 @@ fn placing<'a>(table: &'a mut Table, scopes: &'a mut Scopes) -> impl FnMut(Waite
         Waiter::Slot(index) => table.at(index).word = place,
         Waiter::Scope(index) => scopes.at(ScopeIndex::new(index)).place = place,
     }
+}
+
+/// Whether an operation may wait for ever in one of the kernel's worker threads. A linked timeout
+/// asks that once, and is not always heard (M: splice, Linux 6.18); the scope's own timer leads to
+/// cancels that are asked again (R8).
+const fn waits_in_worker(opcode: u8) -> bool {
+    matches!(opcode, opcode::SPLICE | opcode::TEE)
 }
 
 const fn linked(mut request: Request) -> Request {

@@ -5,7 +5,7 @@ use crate::Instant;
 use crate::debris::Remains;
 use crate::error::Cause;
 use crate::op::table::{Cancel, Key, Kind, NO_SLOT, State};
-use crate::op::{Orphan, Token};
+use crate::op::{Orphan, Token, is_stopped};
 use crate::scope::{Deadline, ScopeIndex, ScopeKey};
 use crate::timers::{NOWHERE, Waiter};
 
@@ -146,8 +146,7 @@ impl Core {
         } else {
             self.lose_carrier(timed, generation);
         }
-        // What a worker thread was doing ends with EINTR.
-        if !matches!(-res, libc::ECANCELED | libc::EINTR) || asked {
+        if !is_stopped(res) || asked {
             return;
         }
         if alive && !self.has_passed(timed) {

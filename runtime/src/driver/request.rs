@@ -20,7 +20,7 @@ pub(crate) mod flags {
 /// # Examples
 ///
 /// ```
-/// use coring_runtime::Request;
+/// use coring::Request;
 ///
 /// # let (fd, buf) = (0, [0u8; 4].as_mut_ptr());
 /// const READ: u8 = 22; // io_uring::opcode::Read::CODE

@@ -14,7 +14,7 @@
 //! # Examples
 //!
 //! ```
-//! use coring_runtime::{Runner, Timer, now, sim};
+//! use coring::{Runner, Timer, now, sim};
 //! use std::time::Duration;
 //!
 //! let kernel = sim::Kernel::new();

@@ -7,7 +7,7 @@ use std::{error, fmt, fs, io};
 /// # Examples
 ///
 /// ```
-/// match coring_runtime::Runner::builder().build() {
+/// match coring::Runner::builder().build() {
 ///     Ok(runner) => println!("runs on {}", runner.driver()),
 ///     Err(unavailable) => eprintln!("{unavailable}"),
 /// }

@@ -43,7 +43,7 @@ use crate::runtime::Runtime;
 /// # Examples
 ///
 /// ```
-/// use coring_runtime::{Cqe, Operation, Request, Scratch, submit};
+/// use coring::{Cqe, Operation, Request, Scratch, submit};
 ///
 /// /// Does nothing, through the kernel.
 /// struct Nop;
@@ -63,7 +63,7 @@ use crate::runtime::Runtime;
 ///     fn orphaned(self, _: Cqe) {}
 /// }
 ///
-/// coring_runtime::run(async {
+/// coring::run(async {
 ///     assert_eq!(submit(Nop).await.unwrap(), 0);
 /// });
 /// ```
@@ -130,11 +130,17 @@ impl Cqe {
     pub fn result(self) -> io::Result<u32> {
         match self.res {
             0.. => Ok(self.res as u32),
-            // What a worker thread was doing ends with EINTR when it is cancelled.
-            res if -res == libc::ECANCELED || -res == libc::EINTR => Err(self.cause.error()),
+            res if is_stopped(res) => Err(self.cause.error()),
             res => Err(io::Error::from_raw_os_error(-res)),
         }
     }
+}
+
+/// Whether a result is that of a cancelled operation. What a worker thread was doing ends with
+/// EINTR, or with what the kernel means by "start the system call again" (ERESTARTSYS, 512, and
+/// its like), which programs never see otherwise (M: splice).
+pub(crate) const fn is_stopped(res: i32) -> bool {
+    matches!(-res, libc::ECANCELED | libc::EINTR | 512..=516)
 }
 
 /// A payload whose type is forgotten, waiting for the kernel to be done with it.
@@ -243,7 +249,7 @@ impl<O: Operation> Op<O> {
                 None
             }
             Some((_, Start::Cancelled(cause))) => Some(Cqe::cancelled(cause)),
-            None => Some(Cqe::cancelled(Cause::NotRunning)),
+            None => Some(Cqe::cancelled(Cause::NoRuntime)),
         }
     }
 

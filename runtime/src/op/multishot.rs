@@ -112,7 +112,7 @@ impl<O: Operation + Clone> Multishot<O> {
                 None
             }
             Some((_, Start::Cancelled(cause))) => Some(Cqe::cancelled(cause)),
-            None => Some(Cqe::cancelled(Cause::NotRunning)),
+            None => Some(Cqe::cancelled(Cause::NoRuntime)),
         }
     }
 

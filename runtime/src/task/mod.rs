@@ -35,8 +35,8 @@ use crate::runtime::Runtime;
 /// # Examples
 ///
 /// ```
-/// coring_runtime::run(async {
-///     let task = coring_runtime::create_task(async { 6 * 7 });
+/// coring::run(async {
+///     let task = coring::create_task(async { 6 * 7 });
 ///     assert_eq!(task.await, 42);
 /// });
 /// ```
@@ -126,9 +126,9 @@ impl Task<()> {
     /// # Examples
     ///
     /// ```
-    /// use coring_runtime::Task;
+    /// use coring::Task;
     ///
-    /// coring_runtime::run(async {
+    /// coring::run(async {
     ///     let task = Task::builder().name("answer").spawn(async { 42 });
     ///     assert_eq!(task.as_ref().name(), "answer");
     ///     assert_eq!(task.await, 42);
@@ -338,9 +338,9 @@ pub fn all_tasks() -> Vec<TaskRef> {
 /// # Examples
 ///
 /// ```
-/// coring_runtime::run(async {
-///     coring_runtime::yield_now().await?;
-///     coring_runtime::ok(())
+/// coring::run(async {
+///     coring::yield_now().await?;
+///     coring::ok(())
 /// }).unwrap();
 /// ```
 pub fn yield_now() -> impl Future<Output = io::Result<()>> {
