@@ -436,6 +436,7 @@ mod rings {
     fn r14_wake_of_another_ring_in_the_last_turn_is_sent() {
         let world = World::uring();
         let mut host = world.runner();
+        let mut kept = Vec::new();
         for _ in 0..20 {
             let flag = Flag::default();
             let theirs = flag.clone();
@@ -447,7 +448,7 @@ mod rings {
                 thread::yield_now();
             }
             let flag_here = flag.clone();
-            host.run(async move {
+            host.run(async {
                 let waker = on_wake(move || flag_here.raise());
                 let mut op = nop();
                 assert!(
@@ -455,11 +456,12 @@ mod rings {
                         .poll(&mut std::task::Context::from_waker(&waker))
                         .is_pending()
                 );
-                Box::leak(Box::new(op)); // Its completion wakes after the tasks have run.
+                kept.push(op); // Its completion wakes after the tasks have run.
             });
             thread.join().expect("it does not panic");
         }
         drop(host);
+        drop(kept);
     }
 
     fn on_wake(f: impl Fn() + Send + Sync + 'static) -> Waker {
