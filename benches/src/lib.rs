@@ -9,8 +9,8 @@
     reason = "a bench measures real time and stands outside every runtime"
 )]
 
-mod harness;
 pub mod cases;
+mod harness;
 pub mod raw;
 pub mod servers;
 
@@ -22,3 +22,4 @@ pub use harness::report::{Report, Sample};
 pub use harness::round_robin::{Workload, round_robin};
 pub use harness::server::{Listening, Server};
 pub use harness::stats::Spread;
+pub use harness::table::render;

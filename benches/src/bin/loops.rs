@@ -75,7 +75,7 @@ fn cases<'a>(group: &str, file: &Path, turns: &'a RefCell<Turns<'_>>) -> io::Res
             for (name, bounded) in [("recv", false), ("recv with LINK_TIMEOUT", true)] {
                 let mut pair = Pair::new()?;
                 cases.push(Case::new(name, move |n| {
-                    pair.run(&mut turns.borrow_mut(), bounded, n)
+                    pair.run(&mut turns.borrow_mut(), false, bounded, n)
                 }));
             }
         }

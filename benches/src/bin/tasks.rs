@@ -1,33 +1,70 @@
 //! What does a runtime itself cost: operations, tasks, wakes, limits and sleeps without a peer?
 //!
-//! coring, tokio and the raw ring loop in shuffled windows of one run. It does not show I/O.
+//! coring, tokio and the raw ring loop in shuffled windows of one run. It does not show I/O, but
+//! for `recv`, where a limit around a read is the question.
 #![expect(clippy::print_stdout, reason = "the table is this program's output")]
 
 use std::cell::RefCell;
 use std::error::Error;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{self, BufWriter};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use coring::Runner;
-use coring_benches::cases::{coring as ours, tokio as theirs};
-use coring_benches::raw::{Turns, nops, ring};
+use coring_benches::cases::recv::Limit;
+use coring_benches::cases::threads::{Parker, Peer};
+use coring_benches::cases::{coring as ours, pingpong, recv, tokio as theirs};
+use coring_benches::raw::{Turns, msg_ring, nops, recv_timeout, ring};
 use coring_benches::{Case, Schedule, compare};
+use tokio::runtime::Runtime;
+use tokio::task::LocalSet;
 
 const USAGE: &str = "\
-tasks [nop,spawn,yield,timeout,sleep] [--cycles 40] [--window-ms 20] [--csv FILE]";
+tasks [nop,spawn,yield,pingpong,threads,timeout,recv,sleep] [--cycles 40] [--window-ms 20]
+      [--csv FILE]";
+
+const GROUPS: [&str; 8] = [
+    "nop", "spawn", "yield", "pingpong", "threads", "timeout", "recv", "sleep",
+];
+
+/// Whose difference a table is followed by.
+const PAIRS: [(&str, &str); 11] = [
+    ("coring, woken", "coring, no limit"),
+    ("tokio, woken", "tokio, no limit"),
+    ("waits: raw, LINK_TIMEOUT", "waits: raw"),
+    ("waits: coring, wait_for", "waits: coring"),
+    ("waits: coring, timeout", "waits: coring"),
+    ("waits: tokio, timeout", "waits: tokio"),
+    ("ready: raw, LINK_TIMEOUT", "ready: raw"),
+    ("ready: coring, wait_for", "ready: coring"),
+    ("ready: coring, timeout", "ready: coring"),
+    ("ready: tokio, timeout", "ready: tokio"),
+    ("coring", "raw ring"),
+];
 
 const NOPS: u64 = 64;
 const SLEEPS: u64 = 10_000;
 const SLEEP: Duration = Duration::from_millis(1);
 
+/// The runtimes, made once for all groups.
+struct Runtimes<'ring> {
+    coring: RefCell<Runner>,
+    tokio: (Runtime, LocalSet),
+    turns: RefCell<Turns<'ring>>,
+    /// The descriptor of the ring of `turns`.
+    ring: RawFd,
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     use lexopt::prelude::*;
 
-    let mut groups: Vec<String> =
-        ["nop", "spawn", "yield", "timeout", "sleep"].map(str::to_owned).to_vec();
-    let mut schedule = Schedule { window: Duration::from_millis(20), ..Schedule::default() };
+    let mut groups = GROUPS.map(str::to_owned).to_vec();
+    let mut schedule = Schedule {
+        window: Duration::from_millis(20),
+        ..Schedule::default()
+    };
     let mut csv: Option<PathBuf> = None;
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
@@ -46,50 +83,148 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let mut csv = csv.map(File::create).transpose()?.map(BufWriter::new);
-    let runner = RefCell::new(Runner::builder().build()?);
-    let tokio = theirs::runtime()?;
     let mut ring = ring()?;
-    let turns = RefCell::new(Turns::new(&mut ring)?);
+    let runtimes = Runtimes {
+        ring: ring.as_raw_fd(),
+        coring: RefCell::new(Runner::builder().build()?),
+        tokio: theirs::runtime()?,
+        turns: RefCell::new(Turns::new(&mut ring)?),
+    };
     for group in &groups {
-        let ours = |name: &str, f: fn(&mut Runner, u64) -> std::io::Result<()>| {
-            let runner = &runner;
-            Case::new(name, move |n| f(&mut runner.borrow_mut(), n))
-        };
-        let tokio = &tokio;
-        let mut cases = match group.as_str() {
-            "nop" => vec![
-                Case::new("raw ring", |n| nops::run(&mut turns.borrow_mut(), NOPS as u32, n)),
-                ours("coring", |runner, n| ours::nops(runner, NOPS, n)),
-            ],
-            "spawn" => vec![
-                Case::new("tokio, one by one", move |n| theirs::spawn(tokio, n)),
-                ours("coring, one by one", ours::spawn),
-                Case::new("tokio, 1,000 at a time", move |n| theirs::spawn_batch(tokio, n)),
-                ours("coring, 1,000 at a time", ours::spawn_batch),
-            ],
-            "yield" => vec![
-                Case::new("tokio", move |n| theirs::yields(tokio, n)),
-                ours("coring", ours::yields),
-            ],
-            "timeout" => vec![
-                Case::new("tokio, ready", move |n| theirs::timeout_ready(tokio, n)),
-                ours("coring, ready", ours::timeout_ready),
-                Case::new("tokio, woken", move |n| theirs::timeout_woken(tokio, true, n)),
-                Case::new("tokio, no limit", move |n| theirs::timeout_woken(tokio, false, n)),
-                ours("coring, woken", |runner, n| ours::timeout_woken(runner, true, n)),
-                ours("coring, no limit", |runner, n| ours::timeout_woken(runner, false, n)),
-            ],
-            "sleep" => vec![
-                Case::sized("tokio", SLEEPS, move |n| theirs::sleeps(tokio, SLEEP, n)),
-                Case::sized("coring", SLEEPS, |n| ours::sleeps(&mut runner.borrow_mut(), SLEEP, n)),
-            ],
-            _ => return Err(USAGE.into()),
-        };
-        let comparison = compare(&mut cases, schedule)?;
+        let comparison = match group.as_str() {
+            "threads" => {
+                // Its thread sleeps in a ring: it is told to end, whatever happened meanwhile.
+                let raw = msg_ring::Peer::start(runtimes.ring)?;
+                let comparison = compare(&mut threads(&runtimes, &raw), schedule);
+                raw.stop(&mut runtimes.turns.borrow_mut())?;
+                comparison
+            }
+            "recv" => compare(&mut receives(&runtimes)?, schedule),
+            group => compare(&mut runtimes.cases(group)?, schedule),
+        }?;
         println!("{}", comparison.table(&comparison.cases[0]));
+        let differences = comparison.differences(&PAIRS);
+        if differences.lines().count() > 1 {
+            println!("{differences}");
+        }
         if let Some(csv) = &mut csv {
             comparison.write_csv(csv)?;
         }
     }
     Ok(())
+}
+
+impl Runtimes<'_> {
+    fn ours<'a>(
+        &'a self,
+        name: &str,
+        run: impl Fn(&mut Runner, u64) -> io::Result<()> + 'a,
+    ) -> Case<'a> {
+        Case::new(name, move |n| run(&mut self.coring.borrow_mut(), n))
+    }
+
+    fn theirs<'a>(
+        &'a self,
+        name: &str,
+        run: impl Fn(&(Runtime, LocalSet), u64) -> io::Result<()> + 'a,
+    ) -> Case<'a> {
+        Case::new(name, move |n| run(&self.tokio, n))
+    }
+
+    /// The cases of one table; the first is the baseline of its ratios.
+    fn cases(&self, group: &str) -> Result<Vec<Case<'_>>, Box<dyn Error>> {
+        Ok(match group {
+            "nop" => vec![
+                Case::new("raw ring", |n| {
+                    nops::run(&mut self.turns.borrow_mut(), NOPS as u32, n)
+                }),
+                self.ours("coring", |runner, n| ours::nops(runner, NOPS, n)),
+            ],
+            "spawn" => vec![
+                self.theirs("tokio, one by one", theirs::spawn),
+                self.ours("coring, one by one", ours::spawn),
+                self.theirs("tokio, 1,000 at a time", theirs::spawn_batch),
+                self.ours("coring, 1,000 at a time", ours::spawn_batch),
+            ],
+            "yield" => vec![
+                self.theirs("tokio", theirs::yields),
+                self.ours("coring", ours::yields),
+            ],
+            "pingpong" => vec![
+                self.theirs("tokio, futures-channel", theirs::pingpong),
+                self.ours("coring, futures-channel", ours::pingpong),
+                Case::new("futures-channel alone", pingpong::without_runtime),
+                self.theirs("tokio, a local queue", theirs::pingpong_local),
+                self.ours("coring, a local queue", ours::pingpong_local),
+            ],
+            "timeout" => vec![
+                self.theirs("tokio, ready", theirs::timeout_ready),
+                self.ours("coring, ready", ours::timeout_ready),
+                self.theirs("tokio, woken", |tokio, n| {
+                    theirs::timeout_woken(tokio, true, n)
+                }),
+                self.theirs("tokio, no limit", |tokio, n| {
+                    theirs::timeout_woken(tokio, false, n)
+                }),
+                self.ours("coring, woken", |runner, n| {
+                    ours::timeout_woken(runner, true, n)
+                }),
+                self.ours("coring, no limit", |runner, n| {
+                    ours::timeout_woken(runner, false, n)
+                }),
+            ],
+            "sleep" => vec![
+                Case::sized("tokio", SLEEPS, |n| theirs::sleeps(&self.tokio, SLEEP, n)),
+                Case::sized("coring", SLEEPS, |n| {
+                    ours::sleeps(&mut self.coring.borrow_mut(), SLEEP, n)
+                }),
+            ],
+            _ => return Err(USAGE.into()),
+        })
+    }
+}
+
+/// Round trips between two threads. The CPU time is that of both.
+fn threads<'a>(runtimes: &'a Runtimes<'_>, raw: &'a msg_ring::Peer) -> Vec<Case<'a>> {
+    let (mut coring, mut tokio, parker) = (Peer::coring(), Peer::tokio(), Parker::start());
+    vec![
+        Case::new("tokio", move |n| tokio.ask_from_tokio(&runtimes.tokio.0, n)),
+        Case::new("coring", move |n| {
+            coring.ask_from_coring(&mut runtimes.coring.borrow_mut(), n)
+        }),
+        Case::new("raw MSG_RING", |n| {
+            raw.ask(&mut runtimes.turns.borrow_mut(), n)
+        }),
+        Case::new("park and unpark", move |n| parker.ask(n)),
+    ]
+}
+
+/// Reads that wait, or find their byte there, with a limit around them or none.
+fn receives<'a>(runtimes: &'a Runtimes<'_>) -> io::Result<Vec<Case<'a>>> {
+    let mut cases = Vec::new();
+    for (ready, when) in [(false, "waits"), (true, "ready")] {
+        for (bounded, how) in [(false, "raw"), (true, "raw, LINK_TIMEOUT")] {
+            let mut pair = recv_timeout::Pair::new()?;
+            cases.push(Case::new(&format!("{when}: {how}"), move |n| {
+                pair.run(&mut runtimes.turns.borrow_mut(), ready, bounded, n)
+            }));
+        }
+        for (limit, how) in [
+            (Limit::None, "coring"),
+            (Limit::WaitFor, "coring, wait_for"),
+            (Limit::Timeout, "coring, timeout"),
+        ] {
+            let mut pair = recv::Coring::new()?;
+            cases.push(Case::new(&format!("{when}: {how}"), move |n| {
+                pair.read(&mut runtimes.coring.borrow_mut(), ready, limit, n)
+            }));
+        }
+        for (limit, how) in [(Limit::None, "tokio"), (Limit::Timeout, "tokio, timeout")] {
+            let mut pair = recv::Tokio::new(&runtimes.tokio.0)?;
+            cases.push(Case::new(&format!("{when}: {how}"), move |n| {
+                pair.read(&runtimes.tokio.0, ready, limit, n)
+            }));
+        }
+    }
+    Ok(cases)
 }

@@ -8,6 +8,7 @@ use coring::{
     yield_now,
 };
 
+use super::pingpong::{self, local};
 use super::{BATCH, YIELDERS};
 
 /// Does nothing, through the kernel.
@@ -113,6 +114,35 @@ pub fn yields(runner: &mut Runner, n: u64) -> io::Result<()> {
     })
 }
 
+/// Round trips between two tasks over `futures-channel`'s queues.
+///
+/// # Errors
+///
+/// If a number is lost.
+pub fn pingpong(runner: &mut Runner, n: u64) -> io::Result<()> {
+    runner.run(async {
+        let (mut ping, pong) = pingpong::ends();
+        let answering = create_task(pingpong::answer(pong));
+        create_task(async move { pingpong::ask(&mut ping, n).await }).await?;
+        answering.await
+    })
+}
+
+/// Round trips between two tasks over queues that stay on their thread.
+///
+/// # Errors
+///
+/// If a number is lost.
+pub fn pingpong_local(runner: &mut Runner, n: u64) -> io::Result<()> {
+    runner.run(async {
+        let (ping, pong) = local::ends();
+        let answering = create_task(local::answer(pong, n));
+        create_task(local::ask(ping, n)).await?;
+        answering.await;
+        Ok(())
+    })
+}
+
 /// A limit around a future that is ready.
 ///
 /// # Errors
@@ -153,7 +183,9 @@ pub fn timeout_woken(runner: &mut Runner, limited: bool, n: u64) -> io::Result<(
 /// If one is refused.
 pub fn sleeps(runner: &mut Runner, span: Duration, n: u64) -> io::Result<()> {
     runner.run(async {
-        let tasks: Vec<_> = (0..n).map(|_| create_task(async move { sleep(span).await })).collect();
+        let tasks: Vec<_> = (0..n)
+            .map(|_| create_task(async move { sleep(span).await }))
+            .collect();
         for task in tasks {
             task.await?;
         }
@@ -162,5 +194,9 @@ pub fn sleeps(runner: &mut Runner, span: Duration, n: u64) -> io::Result<()> {
 }
 
 fn expect(sum: u64, expected: u64) -> io::Result<()> {
-    if sum == expected { Ok(()) } else { Err(io::Error::other("a task gave another output")) }
+    if sum == expected {
+        Ok(())
+    } else {
+        Err(io::Error::other("a task gave another output"))
+    }
 }

@@ -3,6 +3,10 @@
 //! Each function performs `n` operations on a runtime that is there already.
 
 pub mod coring;
+pub mod pingpong;
+pub mod recv;
+pub mod sleepers;
+pub mod threads;
 pub mod tokio;
 
 /// Tasks that yield to each other.

@@ -7,6 +7,7 @@ use tokio::runtime::Runtime;
 use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
 
+use super::pingpong::{self, local};
 use super::{BATCH, YIELDERS};
 
 /// A runtime, with a set of tasks that stay on its thread as coring's do.
@@ -15,7 +16,9 @@ use super::{BATCH, YIELDERS};
 ///
 /// If it cannot be built.
 pub fn runtime() -> io::Result<(Runtime, LocalSet)> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     Ok((runtime, LocalSet::new()))
 }
 
@@ -78,6 +81,35 @@ pub fn yields((runtime, local): &(Runtime, LocalSet), n: u64) -> io::Result<()> 
     })
 }
 
+/// Round trips between two tasks over `futures-channel`'s queues.
+///
+/// # Errors
+///
+/// If a number is lost.
+pub fn pingpong((runtime, local): &(Runtime, LocalSet), n: u64) -> io::Result<()> {
+    local.block_on(runtime, async {
+        let (mut ping, pong) = pingpong::ends();
+        let answering = spawn_local(pingpong::answer(pong));
+        spawn_local(async move { pingpong::ask(&mut ping, n).await }).await??;
+        answering.await?
+    })
+}
+
+/// Round trips between two tasks over queues that stay on their thread.
+///
+/// # Errors
+///
+/// If a number is lost.
+pub fn pingpong_local((runtime, set): &(Runtime, LocalSet), n: u64) -> io::Result<()> {
+    set.block_on(runtime, async {
+        let (ping, pong) = local::ends();
+        let answering = spawn_local(local::answer(pong, n));
+        spawn_local(local::ask(ping, n)).await??;
+        answering.await?;
+        Ok(())
+    })
+}
+
 /// A limit around a future that is ready.
 ///
 /// # Errors
@@ -99,11 +131,7 @@ pub fn timeout_ready((runtime, _): &(Runtime, LocalSet), n: u64) -> io::Result<(
 /// # Errors
 ///
 /// If it expires.
-pub fn timeout_woken(
-    (runtime, _): &(Runtime, LocalSet),
-    limited: bool,
-    n: u64,
-) -> io::Result<()> {
+pub fn timeout_woken((runtime, _): &(Runtime, LocalSet), limited: bool, n: u64) -> io::Result<()> {
     runtime.block_on(async {
         for _ in 0..n {
             if limited {
@@ -123,7 +151,9 @@ pub fn timeout_woken(
 /// None.
 pub fn sleeps((runtime, local): &(Runtime, LocalSet), span: Duration, n: u64) -> io::Result<()> {
     local.block_on(runtime, async {
-        let tasks: Vec<_> = (0..n).map(|_| spawn_local(async move { sleep(span).await })).collect();
+        let tasks: Vec<_> = (0..n)
+            .map(|_| spawn_local(async move { sleep(span).await }))
+            .collect();
         for task in tasks {
             task.await?;
         }

@@ -200,6 +200,40 @@ impl Comparison {
         Spread::of(&ratios, self.schedule.seed)
     }
 
+    /// What the case needs above another one in the same cycle, over all cycles.
+    pub fn difference(
+        &self,
+        case: usize,
+        other: usize,
+        figure: impl Fn(&Measurement) -> f64,
+    ) -> Spread {
+        let differences: Vec<f64> = self
+            .of(case)
+            .zip(self.of(other))
+            .map(|(one, other)| figure(one) - figure(other))
+            .collect();
+        Spread::of(&differences, self.schedule.seed)
+    }
+
+    /// One line a pair: the CPU time that its first case needs above its second, by name.
+    pub fn differences(&self, pairs: &[(&str, &str)]) -> String {
+        let place = |name: &str| self.cases.iter().position(|case| case == name);
+        let heading = ["extra CPU ns/op", "median", "quartiles", "95 %"];
+        let mut rows = vec![heading.map(str::to_owned).to_vec()];
+        for (name, other) in pairs {
+            if let (Some(case), Some(base)) = (place(name), place(other)) {
+                let extra = self.difference(case, base, Measurement::cpu_ns_per_operation);
+                rows.push(vec![
+                    format!("{name} - {other}"),
+                    format!("{:.1}", extra.median),
+                    format!("{:.1} to {:.1}", extra.lower_quartile, extra.upper_quartile),
+                    format!("{:.1} to {:.1}", extra.low, extra.high),
+                ]);
+            }
+        }
+        render(&rows)
+    }
+
     /// The median over the cycles.
     pub fn median(&self, case: usize, figure: impl Fn(&Measurement) -> f64) -> f64 {
         median(self.of(case).map(figure))

@@ -1,7 +1,7 @@
 //! Plain text tables: the first column to the left, figures to the right.
 
 /// Lays out `rows`, the first of which is the heading.
-pub(crate) fn render(rows: &[Vec<String>]) -> String {
+pub fn render(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter()

@@ -7,6 +7,7 @@ mod buffers;
 pub mod echo;
 pub mod echo_multishot;
 pub mod files;
+pub mod msg_ring;
 pub mod nops;
 pub mod recv_timeout;
 mod ring;

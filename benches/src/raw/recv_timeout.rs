@@ -1,6 +1,6 @@
-//! A receive that has to wait, with and without a timeout that does not fire.
+//! A receive, with and without a timeout that does not fire.
 
-use std::io;
+use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -44,20 +44,28 @@ impl Pair {
         })
     }
 
-    /// Receives `operations` times. Each receive is armed before its byte is sent, in one enter.
+    /// Receives `operations` times.
     ///
-    /// With `bounded` it has a LINK_TIMEOUT behind it, whose own completion is not posted.
+    /// Each receive waits until its byte is sent in the same enter; with `ready` the byte was
+    /// written before, by a call of its own. With `bounded` it has a LINK_TIMEOUT behind it, whose
+    /// own completion is not posted.
     ///
     /// # Errors
     ///
     /// What the ring answers, or `ETIME` if a receive did not complete at once.
-    pub fn run(&mut self, turns: &mut Turns<'_>, bounded: bool, operations: u64) -> io::Result<()> {
-        let outcome = (0..operations).try_for_each(|_| self.once(turns, bounded));
+    pub fn run(
+        &mut self,
+        turns: &mut Turns<'_>,
+        ready: bool,
+        bounded: bool,
+        operations: u64,
+    ) -> io::Result<()> {
+        let outcome = (0..operations).try_for_each(|_| self.once(turns, ready, bounded));
         self.failed = outcome.is_err();
         outcome
     }
 
-    fn once(&mut self, turns: &mut Turns<'_>, bounded: bool) -> io::Result<()> {
+    fn once(&mut self, turns: &mut Turns<'_>, ready: bool, bounded: bool) -> io::Result<()> {
         static BYTE: [u8; 1] = [7];
         let receive =
             opcode::Recv::new(Fd(self.receiver.as_raw_fd()), self.buffer.as_mut_ptr(), 64)
@@ -66,18 +74,22 @@ impl Pair {
         let send: Entry = opcode::Send::new(Fd(self.sender.as_raw_fd()), BYTE.as_ptr(), 1)
             .build()
             .flags(Flags::SKIP_SUCCESS);
-        if bounded {
-            let limit = opcode::LinkTimeout::new(&raw const self.limit)
-                .build()
-                .flags(Flags::SKIP_SUCCESS);
-            let chain = [receive.flags(Flags::IO_LINK), limit, send];
-            // SAFETY: the buffer is dropped only after each receive has completed, the timespec
-            // is read in this enter, and the byte is static.
-            unsafe { turns.push_chain(&chain) }?;
-        } else {
-            // SAFETY: as above.
-            unsafe { turns.push_chain(&[receive, send]) }?;
+        let limit = opcode::LinkTimeout::new(&raw const self.limit)
+            .build()
+            .flags(Flags::SKIP_SUCCESS);
+        let linked = receive.clone().flags(Flags::IO_LINK);
+        let chain: &[Entry] = match (ready, bounded) {
+            (false, false) => &[receive, send],
+            (false, true) => &[linked, limit, send],
+            (true, false) => &[receive],
+            (true, true) => &[linked, limit],
+        };
+        if ready {
+            self.sender.write_all(&BYTE)?;
         }
+        // SAFETY: the buffer is dropped only after each receive has completed, the timespec is
+        // read in this enter, and the byte is static.
+        unsafe { turns.push_chain(chain) }?;
         turns.turn(1)?;
         match turns.reap() {
             Some(done) if done.user_data() == RECEIVE && done.result() == 1 => Ok(()),

@@ -1,0 +1,248 @@
+//! What do very many sleeps cost: to arm, to let fire, to cancel, and in memory?
+//!
+//! Each measurement has a process of its own, so that resident memory is its own; `beside` compares
+//! coring's modes in shuffled windows of one process.
+#![expect(clippy::print_stdout, reason = "the table is this program's output")]
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use coring::Timers;
+use coring_benches::cases::sleepers::{self, Coring, KEEPERS, Keeper, Order};
+use coring_benches::{Case, Host, Measurement, SERVER_CORE, Schedule, compare, pin_to, render};
+
+const USAGE: &str = "\
+timers [fire,cancel,beside] [--runs 3] [--cycles 20] [--csv FILE]";
+
+/// The kernel walks a list of its timeouts to cancel one: among a million that takes 120 ms.
+const KERNEL_SLEEPS: u64 = 10_000;
+const SLEEPS: [u64; 2] = [100_000, 1_000_000];
+const ORDERS: [(&str, Order); 3] = [
+    ("oldest-first", Order::OldestFirst),
+    ("newest-first", Order::NewestFirst),
+    ("random", Order::Random),
+];
+/// Sleeps that are armed already.
+const OTHERS: [u64; 6] = [0, 16, 64, 128, 256, 1_024];
+/// What is armed beside them, at once.
+const BATCH: usize = 8;
+const SHORT: Duration = Duration::from_micros(50);
+
+const FIRE: [&str; 9] = [
+    "runtime",
+    "sleeps",
+    "run",
+    "arm CPU ms",
+    "fire CPU ms",
+    "total CPU ms",
+    "late p50 us",
+    "late p99 us",
+    "resident MB",
+];
+const CANCEL: [&str; 6] = [
+    "runtime",
+    "sleeps",
+    "run",
+    "order",
+    "arm CPU ns",
+    "cancel CPU ns",
+];
+const BESIDE: [&str; 6] = [
+    "work",
+    "armed",
+    "Kernel ns",
+    "Heap ns",
+    "Heap/Kernel",
+    "95 %",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    use lexopt::prelude::*;
+
+    let mut groups = ["fire", "cancel", "beside"].map(str::to_owned).to_vec();
+    let mut schedule = Schedule {
+        cycles: 20,
+        window: Duration::from_millis(10),
+        ..Schedule::default()
+    };
+    let (mut runs, mut csv) = (3, None::<PathBuf>);
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Value(value) => groups = value.string()?.split(',').map(str::to_owned).collect(),
+            Long("runs") => runs = parser.value()?.parse()?,
+            Long("cycles") => schedule.cycles = parser.value()?.parse()?,
+            Long("csv") => csv = Some(parser.value()?.into()),
+            Long("child") => {
+                let words = parser
+                    .values()?
+                    .map(ValueExt::string)
+                    .collect::<Result<_, _>>()?;
+                return child(words);
+            }
+            Long("help") | Short('h') => {
+                println!("{USAGE}");
+                return Ok(());
+            }
+            _ => return Err(argument.unexpected().into()),
+        }
+    }
+    let mut csv = csv.map(File::create).transpose()?.map(BufWriter::new);
+    for group in groups {
+        let rows = match group.as_str() {
+            "fire" => children(&FIRE, runs, &[("", Order::OldestFirst)])?,
+            "cancel" => children(&CANCEL, runs, &ORDERS)?,
+            "beside" => beside(schedule, csv.as_mut())?,
+            _ => return Err(USAGE.into()),
+        };
+        println!("{}{}", Host::here(), render(&rows));
+        if let Some(csv) = csv.as_mut().filter(|_| group != "beside") {
+            write!(csv, "{}", Host::here())?;
+            for row in rows {
+                writeln!(csv, "{}", row.join(","))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs every measurement in a process of its own, one after the other, as often as told.
+fn children(
+    heading: &[&str],
+    runs: u32,
+    orders: &[(&str, Order)],
+) -> Result<Vec<Vec<String>>, Box<dyn Error>> {
+    let mut rows = vec![heading.iter().map(|&word| word.to_owned()).collect()];
+    let program = std::env::current_exe()?;
+    for run in 0..runs {
+        for n in [KERNEL_SLEEPS].into_iter().chain(SLEEPS) {
+            for keeper in KEEPERS {
+                if n > KERNEL_SLEEPS && keeper == Keeper::Coring(Timers::Kernel) {
+                    continue;
+                }
+                for (order, _) in orders {
+                    let mut row = vec![keeper.to_string(), n.to_string(), run.to_string()];
+                    let mut child = Command::new(&program);
+                    child.arg("--child").arg(&row[0]).arg(&row[1]);
+                    if !order.is_empty() {
+                        child.arg(order);
+                        row.push((*order).to_owned());
+                    }
+                    let output = child.output()?;
+                    if !output.status.success() {
+                        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+                        return Err(format!("{}: {why}", row.join(" ")).into());
+                    }
+                    let figures = String::from_utf8(output.stdout)?;
+                    row.extend(figures.split_whitespace().map(str::to_owned));
+                    rows.push(row);
+                }
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// One measurement: `RUNTIME SLEEPS [ORDER]`. Prints its figures.
+fn child(mut words: VecDeque<String>) -> Result<(), Box<dyn Error>> {
+    let mut next = || words.pop_front();
+    let (Some(keeper), Some(n)) = (next(), next()) else {
+        return Err(USAGE.into());
+    };
+    let (keeper, n): (Keeper, u64) = (keeper.parse()?, n.parse()?);
+    pin_to(SERVER_CORE)?;
+    let Some(order) = next() else {
+        let before = resident_kib()?;
+        let fired = sleepers::fire(keeper, n)?;
+        let resident = resident_kib()?.saturating_sub(before);
+        let milliseconds = |ns: u64| ns as f64 / 1e6;
+        let late = |quantile| fired.lateness.value_at_quantile(quantile) as f64 / 1e3;
+        println!(
+            "{:.2} {:.2} {:.2} {:.0} {:.0} {:.1}",
+            milliseconds(fired.arm_ns),
+            milliseconds(fired.fire_ns),
+            milliseconds(fired.arm_ns + fired.fire_ns),
+            late(0.5),
+            late(0.99),
+            resident as f64 * 1024.0 / 1e6,
+        );
+        return Ok(());
+    };
+    let order = ORDERS
+        .iter()
+        .find(|(name, _)| *name == order)
+        .ok_or(USAGE)?
+        .1;
+    let (arm, cancel) = sleepers::cancel(keeper, n, order)?;
+    println!(
+        "{:.1} {:.1}",
+        arm as f64 / n as f64,
+        cancel as f64 / n as f64
+    );
+    Ok(())
+}
+
+/// The most memory that this process has had resident so far.
+fn resident_kib() -> io::Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    status
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("VmHWM:")?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
+        .ok_or_else(|| io::Error::other("no VmHWM"))
+}
+
+/// What one more sleep costs beside others, in each mode.
+fn beside(schedule: Schedule, mut csv: Option<&mut impl Write>) -> io::Result<Vec<Vec<String>>> {
+    let mut rows = vec![BESIDE.map(str::to_owned).to_vec()];
+    let works = [
+        format!("{BATCH} at once, cancelled"),
+        format!("{BATCH} at once, fired"),
+        "one by one, cancelled".to_owned(),
+        "one by one, fired".to_owned(),
+    ];
+    for armed in OTHERS {
+        let mut cases = Vec::new();
+        for mode in [Timers::Kernel, Timers::Heap] {
+            for (place, work) in works.iter().enumerate() {
+                let mut coring = Coring::new(mode, armed)?;
+                let name = format!("{work}; {armed} others; {mode:?}");
+                cases.push(Case::new(&name, move |n| match place {
+                    0 => coring.cancel::<BATCH>(n),
+                    1 => coring.fire::<BATCH>(SHORT, n),
+                    2 => coring.cancel::<1>(n),
+                    _ => coring.fire::<1>(SHORT, n),
+                }));
+            }
+        }
+        let comparison = compare(&mut cases, schedule)?;
+        for (kernel, work) in works.iter().enumerate() {
+            let heap = kernel + works.len();
+            let cpu = Measurement::cpu_ns_per_operation;
+            let ratio = comparison.ratio(heap, kernel, cpu);
+            rows.push(vec![
+                work.clone(),
+                armed.to_string(),
+                format!("{:.1}", comparison.median(kernel, cpu)),
+                format!("{:.1}", comparison.median(heap, cpu)),
+                format!("{:.3}", ratio.median),
+                format!("{:.3}-{:.3}", ratio.low, ratio.high),
+            ]);
+        }
+        if let Some(csv) = &mut csv {
+            comparison.write_csv(csv)?;
+        }
+    }
+    rows[1..].sort_by(|one, other| one[0].cmp(&other[0]));
+    Ok(rows)
+}
