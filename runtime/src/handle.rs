@@ -4,14 +4,14 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_channel::oneshot;
 
 use crate::inbox::{Inbox, RuntimeId};
-use crate::task::create_task;
+use crate::task::{Task, outside};
 
 /// Gives work to a runtime from any thread.
 ///
@@ -24,17 +24,14 @@ use crate::task::create_task;
 ///
 /// run(async {
 ///     let handle = Handle::current();
-///     let thread = std::thread::spawn(move || {
+///     let (sender, receiver) = futures_channel::oneshot::channel();
+///     std::thread::spawn(move || {
 ///         // Made here, run there: the future itself need not be `Send`.
-///         run(handle.spawn(|| async { 6 * 7 }))
+///         let remote = handle.spawn(|| async { 6 * 7 });
+///         sender.send(run(remote)).unwrap();
 ///     });
-///     # let task = coring::create_task(async {});
-///     # task.await;
-///     # let answer = loop {
-///     #     if thread.is_finished() { break thread.join().unwrap().unwrap(); }
-///     #     coring::yield_now().await.unwrap();
-///     # };
-///     # assert_eq!(answer, 42);
+///     // Awaited: a blocking wait here would stop the loop that the thread waits for.
+///     assert_eq!(receiver.await.unwrap().unwrap(), 42);
 /// });
 /// ```
 #[derive(Clone)]
@@ -52,26 +49,33 @@ impl Handle {
     ///
     /// # Panics
     /// Outside of a runtime.
+    #[track_caller]
     pub fn current() -> Self {
-        crate::current::with(|current| match current {
-            Some((runtime, _)) => Self::new(runtime.inbox(), runtime.id()),
-            None => panic!("`Handle::current` was called outside of a runtime"),
-        })
+        let here = crate::current::with(|current| {
+            let (runtime, _) = current?;
+            Some(Self::new(runtime.inbox(), runtime.id()))
+        });
+        let Some(here) = here else {
+            outside("Handle::current")
+        };
+        here
     }
 
     /// Has the runtime call `f` and run the future that it gives as a task. What that comes to
     /// can be awaited here, on any runtime.
+    #[track_caller]
     pub fn spawn<F, Fut>(&self, f: F) -> RemoteTask<Fut::Output>
     where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future + 'static,
         Fut::Output: Send + 'static,
     {
+        let spawned_at = Location::caller();
         let (sender, receiver) = oneshot::channel();
         self.inbox.call(
             self.runtime,
             Box::new(move || {
-                drop(create_task(async move {
+                drop(Task::builder().spawn_from(spawned_at, async move {
                     // Called in there, so that a panic of `f` is the task's as well.
                     let mut future = Box::pin(async move { f().await });
                     // The panic goes to whoever awaits there (C10).

@@ -16,6 +16,7 @@ use crate::error::Cause;
 use crate::inbox::RuntimeId;
 use crate::op::table::{Key, Kind};
 use crate::op::{Cqe, poll_slot};
+use crate::task::outside;
 
 const TIMEOUT_ABS: u32 = 1 << 0;
 
@@ -32,11 +33,12 @@ const TIMEOUT_ABS: u32 = 1 << 0;
 ///     assert!(coring::now() >= begin);
 /// });
 /// ```
+#[track_caller]
 pub fn now() -> Instant {
-    current::with(|current| match current {
-        Some((runtime, _)) => runtime.now(),
-        None => panic!("`now` was called outside of a runtime: call it from within `coring::run`"),
-    })
+    let Some(now) = current::with(|current| Some(current?.0.now())) else {
+        outside("now")
+    };
+    now
 }
 
 /// A future that waits for a moment: what `sleep` is made of.

@@ -21,6 +21,7 @@ use coring_runtime::{Instant, Timer, now};
 /// assert_eq!(second - first, Duration::from_millis(1));
 /// # coring::ok(()) }).unwrap();
 /// ```
+#[track_caller]
 pub fn interval(period: Duration) -> Interval {
     assert!(!period.is_zero(), "the period of an interval is zero");
     Interval {

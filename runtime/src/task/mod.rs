@@ -73,17 +73,33 @@ impl<'a> TaskBuilder<'a> {
         F: Future + 'static,
         F::Output: 'static,
     {
-        let spawned_at = Location::caller();
+        self.spawn_from(Location::caller(), future)
+    }
+
+    /// [`spawn`](Self::spawn), for somebody further out.
+    #[track_caller]
+    pub(crate) fn spawn_from<F>(
+        self,
+        spawned_at: &'static Location<'static>,
+        future: F,
+    ) -> Task<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
         // SAFETY: `F` is 'static: there is nothing that the cell could outlive.
         let cell = unsafe { TaskCell::new(future, spawned_at) };
         if let Some(name) = self.name {
             cell.set_name(name);
         }
         let runtime = current::with(|current| {
-            let (runtime, _) = current.unwrap_or_else(|| outside("create_task"));
+            let (runtime, _) = current?;
             runtime.spawn(cell.clone());
-            runtime.id()
+            Some(runtime.id())
         });
+        let Some(runtime) = runtime else {
+            outside("create_task")
+        };
         Task {
             cell,
             runtime,
@@ -95,7 +111,7 @@ impl<'a> TaskBuilder<'a> {
 
 #[cold]
 #[track_caller]
-fn outside(what: &str) -> ! {
+pub(crate) fn outside(what: &str) -> ! {
     panic!("`{what}` was called outside of a runtime: call it from within `coring::run`")
 }
 
@@ -294,36 +310,41 @@ impl fmt::Debug for TaskRef {
 ///
 /// # Panics
 /// Outside of a task.
+#[track_caller]
 pub fn current_task() -> TaskRef {
-    current::with(|current| {
-        let (runtime, current) = current.unwrap_or_else(|| outside("current_task"));
-        let tasks = runtime.tasks();
-        let cell = tasks
-            .get(current.task.get())
-            .unwrap_or_else(|| outside("current_task"));
-        TaskRef {
-            cell: cell.clone(),
+    let task = current::with(|current| {
+        let (runtime, current) = current?;
+        let cell = runtime.tasks().get(current.task.get())?.clone();
+        Some(TaskRef {
+            cell,
             runtime: runtime.id(),
             _not_send: PhantomData,
-        }
-    })
+        })
+    });
+    let Some(task) = task else {
+        outside("current_task")
+    };
+    task
 }
 
 /// The tasks of this runtime that have not ended, in no particular order.
 ///
 /// # Panics
 /// Outside of a runtime.
+#[track_caller]
 pub fn all_tasks() -> Vec<TaskRef> {
-    current::with(|current| {
-        let (runtime, _) = current.unwrap_or_else(|| outside("all_tasks"));
+    let all = current::with(|current| {
+        let (runtime, _) = current?;
         let tasks = runtime.tasks();
         let all = tasks.iter().map(|cell| TaskRef {
             cell: cell.clone(),
             runtime: runtime.id(),
             _not_send: PhantomData,
         });
-        all.collect()
-    })
+        Some(all.collect())
+    });
+    let Some(all) = all else { outside("all_tasks") };
+    all
 }
 
 /// Lets the other tasks that are ready run first.
