@@ -13,8 +13,8 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// Permission bits of a mode.
 const PERMISSIONS: u32 = 0o7777;
 
-/// Copies the content of the file `from` to the file `to`, which is made with the same
-/// permissions, or emptied if it is there. Gives the number of bytes.
+/// Copies the content and the permissions of the file `from` to the file `to`, which is made, or
+/// emptied if it is there. Gives the number of bytes.
 ///
 /// # Cancel safety
 ///
@@ -58,6 +58,10 @@ pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u6
     } else {
         target
     };
+    // It was there, or the umask took some. Not of a device.
+    if there.is_file() && there.mode() != what.mode() {
+        target.set_mode(what.mode() & PERMISSIONS)?;
+    }
     transfer(&source, &target).await
 }
 

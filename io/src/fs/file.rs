@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -162,6 +162,14 @@ impl OpenOptions {
     }
 }
 
+/// To io_uring an offset of -1 means "where the file is", and not an error as to pread(2).
+fn check_offset(offset: u64) -> io::Result<()> {
+    match i64::try_from(offset) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(invalid("an offset is past the end of every file")),
+    }
+}
+
 fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, what)
 }
@@ -236,9 +244,13 @@ impl File {
     /// kernel is done with it.
     ///
     /// # Errors
-    /// What pread(2) gives; [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope.
-    /// A read that is on its way to the disk is waited for.
+    /// What pread(2) gives, such as `InvalidInput` for an offset past `i64::MAX`;
+    /// [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope. A read that is on its
+    /// way to the disk is waited for.
     pub async fn read_at<B: IoBufMut>(&self, buf: B, offset: u64) -> BufResult<usize, B> {
+        if let Err(error) = check_offset(offset) {
+            return BufResult(Err(error), buf);
+        }
         let fd = self.fd.clone();
         let read = Fill {
             opcode: Read::CODE,
@@ -276,6 +288,9 @@ impl File {
     /// What pwrite(2) gives, such as `StorageFull`; [`Cancelled`](coring_runtime::Cancelled), or
     /// the time-out of a scope.
     pub async fn write_at<B: IoBuf>(&self, buf: B, offset: u64) -> BufResult<usize, B> {
+        if let Err(error) = check_offset(offset) {
+            return BufResult(Err(error), buf);
+        }
         drain(&self.fd, Write::CODE, offset, 0, buf).await
     }
 
@@ -289,6 +304,9 @@ impl File {
     /// # Errors
     /// As [`write_at`](Self::write_at).
     pub async fn write_all_at<B: IoBuf>(&self, buf: B, offset: u64) -> BufResult<(), B> {
+        if let Err(error) = check_offset(offset) {
+            return BufResult(Err(error), buf);
+        }
         drain_all(&self.fd, Write::CODE, 0, Place::At(offset), buf).await
     }
 
@@ -343,6 +361,17 @@ impl File {
         })
         .await
         .map(Metadata::new)
+    }
+}
+
+impl File {
+    /// Sets the permission bits: there is no operation for this, and it does not wait for a disk.
+    pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
+        // SAFETY: no memory is involved, and the descriptor is open as long as `self`.
+        match unsafe { libc::fchmod(self.fd.as_raw_fd(), mode) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
 
