@@ -206,11 +206,8 @@ impl Inbox {
     fn sweep(&self) {
         let serves = self.load().runtime();
         for call in self.take_calls(serves) {
-            if self.is_open(serves) {
-                self.push_call(serves, call);
-            }
+            self.call(serves, call); // That one may end in between as well.
         }
-        self.notify();
     }
 
     fn push_call(&self, runtime: RuntimeId, run: Box<dyn FnOnce() + Send>) {
@@ -331,7 +328,9 @@ impl Inbox {
     /// Takes the queued closures, oldest first. Those for a predecessor are dropped.
     pub(crate) fn take_calls(&self, runtime: RuntimeId) -> Vec<Box<dyn FnOnce() + Send>> {
         let mut calls = Vec::new();
-        if self.calls.load(Acquire).is_null() {
+        // In one order with `close`'s store to the state, as `call`'s two accesses are: one of them
+        // sees the other.
+        if self.calls.load(SeqCst).is_null() {
             return calls;
         }
         let mut call = self.calls.swap(ptr::null_mut(), AcqRel);
