@@ -45,6 +45,8 @@ const PAIRS: [(&str, &str); 11] = [
 ];
 
 const NOPS: u64 = 64;
+/// Operations at a time where they are made in batches: fewer than a batch would be rounded up.
+const BATCHED: u64 = 64_000;
 const SLEEPS: u64 = 10_000;
 const SLEEP: Duration = Duration::from_millis(1);
 
@@ -137,18 +139,22 @@ impl Runtimes<'_> {
             "nop" => vec![
                 Case::new("raw ring", |n| {
                     nops::run(&mut self.turns.borrow_mut(), NOPS as u32, n)
-                }),
-                self.ours("coring", |runner, n| ours::nops(runner, NOPS, n)),
+                })
+                .times(BATCHED),
+                self.ours("coring", |runner, n| ours::nops(runner, NOPS, n))
+                    .times(BATCHED),
             ],
             "spawn" => vec![
                 self.theirs("tokio, one by one", theirs::spawn),
                 self.ours("coring, one by one", ours::spawn),
-                self.theirs("tokio, 1,000 at a time", theirs::spawn_batch),
-                self.ours("coring, 1,000 at a time", ours::spawn_batch),
+                self.theirs("tokio, 1,000 at a time", theirs::spawn_batch)
+                    .times(BATCHED),
+                self.ours("coring, 1,000 at a time", ours::spawn_batch)
+                    .times(BATCHED),
             ],
             "yield" => vec![
-                self.theirs("tokio", theirs::yields),
-                self.ours("coring", ours::yields),
+                self.theirs("tokio", theirs::yields).times(BATCHED),
+                self.ours("coring", ours::yields).times(BATCHED),
             ],
             "pingpong" => vec![
                 self.theirs("tokio, futures-channel", theirs::pingpong),

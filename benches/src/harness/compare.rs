@@ -41,6 +41,13 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// With `operations` at a time, as [`Case::sized`].
+    #[must_use]
+    pub fn times(mut self, operations: u64) -> Case<'a> {
+        self.operations = Some(operations);
+        self
+    }
+
     /// Runs until `window` is over, at least once.
     fn window(&mut self, operations: u64, window: Duration) -> io::Result<(u64, u64, u64)> {
         let began = Instant::now();
