@@ -155,9 +155,10 @@ mod descriptor {
             .build()
             .expect("io_uring");
         runner.as_fd().expect("io_uring has one");
-        let stop = Rc::new(Cell::new(false));
+        let (reader, writer) = world.pipe();
+        let dropped = Rc::new(Cell::new(false));
         let ended = Rc::new(Cell::new(false));
-        let (seen, set) = (stop.clone(), ended.clone());
+        let (seen, set) = (dropped.clone(), ended.clone());
         runner.enter(|| {
             drop(create_task(async move {
                 let mut early = Some(Timer::after(Duration::from_millis(30)));
@@ -167,19 +168,19 @@ mod descriptor {
                         .await
                         .expect("nobody cancels");
                 });
-                yield_now().await.expect("nobody cancels");
-                // The alarm is armed for the early one by now, or will be.
-                Timer::after(Duration::from_millis(10))
-                    .await
-                    .expect("nobody cancels");
+                // Not by a deadline, which would have the alarm.
+                assert_eq!(read(reader, 1).await.0.expect("open"), 1);
                 drop(early.take());
                 seen.set(true);
                 late.await;
                 set.set(true);
             }));
         });
+        goes_quiet(&mut runner); // The alarm is armed for the early one.
+        // SAFETY: one readable byte.
+        assert_eq!(unsafe { libc::write(writer, [1u8].as_ptr().cast(), 1) }, 1);
+        drive(&mut runner, || dropped.get());
         drive(&mut runner, || ended.get());
-        assert!(stop.get());
         goes_quiet(&mut runner);
         world.finish(runner);
     }

@@ -40,6 +40,8 @@ enum At {
     Clone,
     Wake,
     Drop,
+    /// In wake, with something that panics when it is dropped.
+    Payload,
 }
 
 fn hostile(at: At) -> Waker {
@@ -57,10 +59,17 @@ fn hostile(at: At) -> Waker {
         |_| (),
         |_| panic!("the waker's drop"),
     );
+    static PAYLOAD: RawWakerVTable = RawWakerVTable::new(
+        |data| RawWaker::new(data, &PAYLOAD),
+        |_| panic_any(Bomb),
+        |_| panic_any(Bomb),
+        |_| (),
+    );
     let vtable = match at {
         At::Clone => &CLONE,
         At::Wake => &WAKE,
         At::Drop => &DROP,
+        At::Payload => &PAYLOAD,
     };
     // SAFETY: the functions never follow the data.
     unsafe { Waker::new(std::ptr::null(), vtable) }
@@ -197,7 +206,9 @@ each_driver! {
             drop(create_task(async { panic_any(Bomb) }));
             yield_now().await.expect("nobody cancels");
             let mut op = nop();
-            let _ = poll_with(&mut op, At::Wake);
+            assert!(poll_with(&mut op, At::Payload).is_pending());
+            // Until it has completed, and the waker was called.
+            Timer::after(Duration::from_millis(1)).await.expect("nobody cancels");
             assert_eq!(op.await.expect("a NOP succeeds"), 0);
             all_is_well(world).await;
         });

@@ -241,20 +241,6 @@ impl Table {
     }
 }
 
-impl Drop for Table {
-    /// The runtime goes, at the end of its thread at the latest. What the kernel never gave back
-    /// is leaked, never freed (R2): it is counted already.
-    fn drop(&mut self) {
-        for slot in &mut self.slots {
-            if slot.is_in_flight()
-                && let Some(orphan) = slot.cold.take().and_then(|cold| cold.orphan)
-            {
-                Box::leak(orphan);
-            }
-        }
-    }
-}
-
 impl Slot {
     pub(crate) fn cold(&mut self) -> &mut Cold {
         self.cold.get_or_insert_default()
