@@ -17,6 +17,9 @@ use crate::task::{Task, outside};
 ///
 /// It may outlive the runtime: then it says so.
 ///
+/// A wake-up that a task sends to another runtime of coring's goes out when its own loop turns. So
+/// do not block the thread in a task until the other one has answered: await that.
+///
 /// # Examples
 ///
 /// ```

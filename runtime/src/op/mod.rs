@@ -39,6 +39,9 @@ use crate::runtime::Runtime;
 /// * Nothing but the kernel touches that memory until then, and the descriptor is one that the
 ///   program may use.
 /// * `request` only describes: it does not call into the runtime.
+/// * If the type is `Clone`, `complete` and `orphaned` of a clone are sound as well, though the
+///   kernel has never heard of the clone's own memory: a [`Multishot`] decodes by clones. So an
+///   operation that owns a buffer is not `Clone`.
 ///
 /// # Examples
 ///
@@ -163,6 +166,9 @@ impl<O: Operation> Orphan for OneShot<O> {
 }
 
 /// Makes a future of `operation`. It starts at the first poll.
+///
+/// Its request completes once: one with a multishot bit goes to [`submit_multishot`], since here
+/// all results but the first would be lost.
 pub const fn submit<O: Operation>(operation: O) -> Op<O> {
     Op {
         payload: MaybeUninit::new(operation),
