@@ -23,25 +23,41 @@ for name in "${slow[@]}"; do
     skip "miri $name: takes minutes, and has no unsafe code"
 done
 
-# Files named leaks_* leak on purpose; so do the unit tests, of what lives as long as the process.
-leaking=() strict=()
-for file in runtime/tests/*.rs; do
-    name="$(basename "$file" .rs)"
-    case "$name" in
-    leaks_*) leaking+=(--test "$name") ;;
-    *) strict+=(--test "$name") ;;
-    esac
-done
+logs="$(mktemp -d)"
+trap 'rm -rf "$logs"' EXIT
 
-status=0
-# miri FLAGS ARGUMENT…: goes on after a failure, so that all of them are seen.
-miri() {
-    local flags="$base $1"
+# program NAME: one test program, its output to a file.
+program() {
+    local name=$1 flags="$base" target=(--test "$1") skips=()
     shift
-    echo "--- miri: $*"
-    MIRIFLAGS="$flags" timeout 900 cargo "+$NIGHTLY" miri test -p coring-runtime --no-fail-fast "$@" ||
-        status=1
+    case "$name" in
+    # They leak on purpose; so do the unit tests, of what lives as long as the process.
+    leaks_*) flags+=" -Zmiri-ignore-leaks" ;;
+    lib)
+        flags+=" -Zmiri-ignore-leaks"
+        target=(--lib)
+        skips=("${slow[@]/#/--skip=}")
+        ;;
+    esac
+    MIRIFLAGS="$flags" timeout 900 cargo "+$NIGHTLY" miri test -p coring-runtime "${target[@]}" -- \
+        "${skips[@]}" "$@" >"$logs/$name" 2>&1 || echo "$name" >>"$logs/failed"
 }
-miri -Zmiri-ignore-leaks --lib "${leaking[@]}" -- "${slow[@]/#/--skip=}" "$@"
-miri "" "${strict[@]}" -- "$@"
-[ "$status" -eq 0 ] || fail "miri"
+
+MIRIFLAGS="$base" cargo "+$NIGHTLY" miri test -p coring-runtime --lib --tests --no-run
+# Each program uses one core.
+names=(lib)
+for file in runtime/tests/*.rs; do
+    names+=("$(basename "$file" .rs)")
+done
+for name in "${names[@]}"; do
+    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do
+        wait -n
+    done
+    program "$name" "$@" &
+done
+wait
+for name in "${names[@]}"; do
+    echo "--- miri: $name"
+    cat "$logs/$name"
+done
+[ ! -e "$logs/failed" ] || fail "miri: $(sort "$logs/failed" | tr '\n' ' ')"
