@@ -73,6 +73,7 @@ where
 #[test]
 #[ignore = "open in the runtime: 457 bytes, of which 157 are the root scope of each task"]
 fn sleeping_task_costs_under_400_bytes() {
+    let mut most = 0;
     for mode in [Timers::Auto, Timers::Kernel, Timers::Heap] {
         let world = World::uring();
         let mut runner = world.builder().timers(mode).build().expect("it was built");
@@ -107,12 +108,12 @@ fn sleeping_task_costs_under_400_bytes() {
             cost
         });
         show(&format!("a sleeping task, {mode:?}"), cost);
-        assert!(cost < 400, "{mode:?}: {cost} bytes");
+        most = most.max(cost);
         finish(runner);
     }
+    assert!(most < 400, "{most} bytes");
 }
 
-#[expect(clippy::print_stderr, reason = "the figure is a result of the test")]
 fn show(what: &str, bytes: usize) {
     eprintln!("{what} costs {bytes} bytes");
 }
