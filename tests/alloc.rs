@@ -399,7 +399,6 @@ fn connections_and_files_allocate_little() {
     });
 }
 
-#[expect(clippy::print_stderr, reason = "the figure is a result of the test")]
 fn show(what: &str, count: u64) {
     eprintln!("{what} allocates {:.2} times", count as f64 / ROUNDS as f64);
 }

@@ -7,6 +7,7 @@
 //! and decoded once; a crate of your own adds one in the same way.
 
 #![doc(test(attr(deny(warnings))))]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod fs;
 pub mod net;

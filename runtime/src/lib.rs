@@ -10,6 +10,7 @@
 //! invariants that the unsafe code cites as R1 to R14 are in `ARCHITECTURE.md`.
 
 #![doc(test(attr(deny(warnings))))]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("coring runs on Linux on 64 bits only");

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 #![doc(test(attr(deny(warnings))))]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod interval;
 mod limit;

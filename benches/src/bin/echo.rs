@@ -2,7 +2,6 @@
 //!
 //! All servers run at once on one core and take turns to be driven, so that ratios within a cycle
 //! hold on a machine whose speed drifts. It does not show a network: all of it is loopback.
-#![expect(clippy::print_stdout, reason = "the table is this program's output")]
 
 use std::error::Error;
 use std::fs::File;

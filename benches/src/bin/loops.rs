@@ -2,7 +2,6 @@
 //!
 //! The raw loops without a peer, in shuffled windows: the limits that a runtime's own benches are
 //! held against. It does not show what a disk can do: its own rate drifts, and CPU is what counts.
-#![expect(clippy::print_stdout, reason = "the table is this program's output")]
 
 use std::cell::RefCell;
 use std::error::Error;

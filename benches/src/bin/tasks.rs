@@ -2,7 +2,6 @@
 //!
 //! coring, tokio and the raw ring loop in shuffled windows of one run. It does not show I/O, but
 //! for `recv`, where a limit around a read is the question.
-#![expect(clippy::print_stdout, reason = "the table is this program's output")]
 
 use std::cell::RefCell;
 use std::error::Error;

@@ -2,7 +2,6 @@
 //!
 //! Each measurement has a process of its own, so that resident memory is its own; `beside` compares
 //! coring's modes in shuffled windows of one process.
-#![expect(clippy::print_stdout, reason = "the table is this program's output")]
 
 use std::collections::VecDeque;
 use std::error::Error;

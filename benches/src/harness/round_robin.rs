@@ -131,17 +131,10 @@ mod tests {
         let report = round_robin(&servers, workload).expect("a run");
         assert_eq!(report.samples.len(), 2 * servers.len());
         // How many requests fit into a window is the machine's affair: over the run, one at least.
-        for server in 0..servers.len() {
-            let samples = report
-                .samples
-                .iter()
-                .filter(|sample| sample.server == server);
+        for (at, server) in servers.iter().enumerate() {
+            let samples = report.samples.iter().filter(|sample| sample.server == at);
             let requests: u64 = samples.map(|sample| sample.requests).sum();
-            assert!(
-                requests > 0,
-                "{} has answered nothing",
-                servers[server].name()
-            );
+            assert!(requests > 0, "{} has answered nothing", server.name());
         }
     }
 }

@@ -182,10 +182,6 @@ impl Drop for Server {
     }
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "a drop has no other way to say that a server failed"
-)]
 fn complain(what: fmt::Arguments<'_>) {
     eprintln!("{what}");
 }

@@ -611,7 +611,6 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Says that a test, or a part of it, was not run.
-#[expect(clippy::print_stdout, reason = "a skip is to be seen")]
 pub fn skip(driver: &str, reason: &str) {
     println!("SKIP {driver}: {reason}");
 }
