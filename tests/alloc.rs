@@ -179,7 +179,6 @@ fn timeout_of_what_is_ready_allocates_nothing() {
 }
 
 #[test]
-#[ignore = "open in the runtime: scopes that ended before they were armed pile up for some turns"]
 fn timeout_of_what_yields_allocates_nothing() {
     let world = World::uring();
     world.run(async {

@@ -24,7 +24,6 @@ fn on_each_driver(test: impl Fn(&World)) {
 
 /// 29, 30.
 #[test]
-#[ignore = "open in the runtime: the clock of a scope that opens may be old"]
 fn timeout_at_the_past_stops_at_the_first_await() {
     on_each_driver(|world| {
         let log = Log::default();
@@ -48,7 +47,6 @@ fn timeout_at_the_past_stops_at_the_first_await() {
 }
 
 #[test]
-#[ignore = "open in the runtime: the clock of a scope that opens may be old"]
 fn timeout_at_the_past_submits_nothing() {
     on_each_driver(|world| {
         let (reader, writer) = world.pipe();
@@ -118,7 +116,6 @@ fn wait_for_around_a_task_asks_once() {
 
 /// 35: both deadlines pass while the loop does something else. Only the outermost expires.
 #[test]
-#[ignore = "open in the runtime: a second request misses a leaf that the first one stopped"]
 fn timeouts_that_pass_unseen_expire_at_the_outermost() {
     for mode in [Timers::Auto, Timers::Kernel, Timers::Heap] {
         let world = World::sim();
@@ -189,7 +186,6 @@ fn wait_for_a_busy_loop_of_yields_times_out() {
 /// W16, W20 (C1): what is done at the moment of the deadline is done; the request stays for the
 /// next await.
 #[test]
-#[ignore = "open in the runtime: in the heap a limit may come before a sleep of its moment"]
 fn wait_for_in_a_tie_gives_the_result() {
     for mode in [Timers::Auto, Timers::Kernel, Timers::Heap] {
         let world = World::sim();

@@ -113,7 +113,6 @@ fn accept_whose_future_is_dropped_leaves_the_connection_to_the_next() {
 /// The request to stop reached the accept, but its future was dropped before it could say so:
 /// that is no business of the next one.
 #[test]
-#[ignore = "open in the runtime: the wait of a multishot is not told that its future is gone"]
 fn accept_whose_future_is_dropped_when_told_to_stop_leaves_nothing_to_the_next() {
     let world = World::uring();
     world.run(async {

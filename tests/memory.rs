@@ -71,7 +71,6 @@ where
 }
 
 #[test]
-#[ignore = "open in the runtime: 457 bytes, of which 157 are the root scope of each task"]
 fn sleeping_task_costs_under_400_bytes() {
     let mut most = 0;
     for mode in [Timers::Auto, Timers::Kernel, Timers::Heap] {

@@ -18,7 +18,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::Instant;
-use crate::op::table::NO_SLOT;
+use crate::op::table::{NO_SLOT, room_to_add};
 use crate::timers::NOWHERE;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,6 +118,9 @@ impl Scopes {
             ScopeIndex::NONE => ScopeIndex::NONE,
             parent => self.at(parent).first_child,
         };
+        if self.scopes.len() == self.scopes.capacity() {
+            self.scopes.reserve_exact(room_to_add(self.scopes.len()));
+        }
         let index = ScopeIndex(self.scopes.insert(Scope {
             generation,
             parent,
@@ -259,11 +262,11 @@ impl Scopes {
         mut now: impl FnMut() -> Instant,
     ) -> Option<(Instant, ScopeIndex)> {
         let mut nearest: Option<(Instant, ScopeIndex)> = None;
-        let mut at = index;
+        let (mut at, mut read) = (index, None);
         while at != ScopeIndex::NONE {
             let scope = self.at(at);
             if let Deadline::After(span) = scope.deadline {
-                scope.deadline = Deadline::At(now() + span);
+                scope.deadline = Deadline::At(*read.get_or_insert_with(&mut now) + span);
             }
             if let Deadline::At(deadline) = scope.deadline
                 && !scope.fired
@@ -323,15 +326,13 @@ impl Scopes {
 
     /// Uses up the request that is pending from `index` outwards, if there is one (C7).
     pub(crate) fn take_pending(&mut self, index: ScopeIndex) -> Option<u64> {
-        let mut at = index;
+        let (mut at, mut latest) = (index, 0);
         while at != ScopeIndex::NONE {
             let scope = self.at(at);
-            if scope.pending != 0 {
-                return Some(take(&mut scope.pending));
-            }
+            latest = latest.max(take(&mut scope.pending));
             at = scope.parent;
         }
-        None
+        (latest != 0).then_some(latest)
     }
 
     /// An await returned `number`: it, and what it merged with, is used up (C2).

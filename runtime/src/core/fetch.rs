@@ -86,6 +86,18 @@ impl Core {
         Shot::Pending
     }
 
+    /// The wait for the multishot in `key` is given up; it stays armed.
+    pub(crate) fn leave_shot(&mut self, key: Key) {
+        self.unlink(key.index);
+        let slot = self.table.slot(key);
+        let waker = slot.waker.take();
+        // One that ended because it was cancelled in the queue still says why.
+        if slot.state == State::InFlight {
+            slot.cause = 0;
+        }
+        self.debris.drops.extend(waker);
+    }
+
     /// Makes a slot vacant. Gives the scope that it was a leaf of.
     pub(super) fn vacate(&mut self, key: Key) -> ScopeIndex {
         let slot = self.table.slot(key);

@@ -60,9 +60,14 @@ impl Core {
         let key = self.table.key_of(index);
         let slot = self.table.slot(key);
         match (slot.state, slot.kind) {
-            (State::Done, Kind::OneShot | Kind::Sleep) | (State::Orphaned | State::Vacant, _) => {
+            (State::Done, Kind::OneShot | Kind::Sleep) => {
+                // One that was stopped and not fetched yet returns this request as well (C2).
+                if slot.cause != 0 && matches!(-slot.res, libc::ECANCELED | libc::EINTR) {
+                    slot.cause = slot.cause.max(number);
+                }
                 return;
             }
+            (State::Orphaned | State::Vacant, _) => return,
             (State::InFlight, Kind::OneShot | Kind::Sleep) => {
                 // Woken by its own completion, when the kernel is done with it (C4).
                 slot.cause = number;
@@ -319,6 +324,10 @@ impl Core {
     /// is stopped at its first await.
     pub(crate) fn open_scope(&mut self, parent: ScopeIndex, deadline: Deadline) -> ScopeKey {
         let key = self.scopes.open(parent, deadline);
+        if let Deadline::At(_) = deadline {
+            // Made from a clock that may have been read after the loop's: its first await looks.
+            self.clock = self.driver.now();
+        }
         if deadline == Deadline::After(std::time::Duration::ZERO) {
             self.fire(key.index);
         }
@@ -344,6 +353,13 @@ impl Core {
         }
         self.disarm_scope(key.index);
         let scope = self.scopes.close(key.index);
+        // What was last to wait for its timer is usually first to end: nothing piles up here.
+        while let Some(last) = self.arming.last() {
+            if self.scopes.find(last.index, last.generation).is_some() {
+                break;
+            }
+            self.arming.pop();
+        }
         self.debris.drops.extend(scope.waker);
         Closed { timed_out, unheard }
     }

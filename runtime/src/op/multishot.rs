@@ -13,6 +13,7 @@ use crate::current;
 use crate::driver::Scratch;
 use crate::error::Cause;
 use crate::inbox::RuntimeId;
+use crate::runtime::Runtime;
 
 /// Makes a stream of completions of `operation`, whose request has the kernel's multishot bit.
 /// It starts at the first poll.
@@ -42,6 +43,20 @@ pub struct Multishot<O: Operation + Clone> {
 
 impl<O: Operation + Clone> Unpin for Multishot<O> {}
 
+/// A wait for the next completion.
+struct Wait<'a, O: Operation + Clone> {
+    multishot: &'a mut Multishot<O>,
+    over: bool,
+}
+
+impl<O: Operation + Clone> Drop for Wait<'_, O> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.multishot.leave();
+        }
+    }
+}
+
 /// The payload of a multishot, initialised.
 struct ManyShots<O>(MaybeUninit<O>);
 
@@ -65,7 +80,29 @@ impl<O: Operation + Clone> Multishot<O> {
     /// Cancel safe: dropping this before it completes has no effect. The operation stays armed,
     /// also when the wait is cancelled or times out, and what completes goes to the next call.
     pub async fn next(&mut self) -> O::Output {
-        poll_fn(|cx| self.poll_next(cx)).await
+        let mut wait = Wait {
+            multishot: self,
+            over: false,
+        };
+        poll_fn(|cx| {
+            let polled = wait.multishot.poll_next(cx);
+            wait.over = polled.is_ready();
+            polled
+        })
+        .await
+    }
+
+    /// Nobody waits any more: a request to stop that reached the wait is not the next one's.
+    #[cold]
+    fn leave(&self) {
+        if let Some(key) = self.armed {
+            current::with_id(self.runtime, |owner: Option<&Runtime>| {
+                if let Some(owner) = owner {
+                    owner.core().leave_shot(key);
+                    owner.settle();
+                }
+            });
+        }
     }
 
     /// [`next`](Self::next), for hand-written futures.

@@ -46,6 +46,12 @@ pub(crate) enum Kind {
     Sleep,
 }
 
+/// Places that a full table gets: a quarter more, since most of what doubling gives would be held
+/// for nothing by a server with many idle connections.
+pub(crate) fn room_to_add(places: usize) -> usize {
+    (places / 4).max(64)
+}
+
 /// Names a slot for as long as its holder lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Key {
@@ -157,6 +163,9 @@ impl Table {
             index <= INDEX_MAX as usize,
             "more than 2^28 operations in flight"
         );
+        if index == self.slots.capacity() {
+            self.slots.reserve_exact(room_to_add(index));
+        }
         self.slots.push(Slot {
             generation: 0,
             state,

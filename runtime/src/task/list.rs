@@ -6,6 +6,7 @@ use slab::Slab;
 
 use super::cell::TaskCell;
 use super::waker::TaskNumber;
+use crate::op::table::room_to_add;
 
 pub(crate) struct Tasks {
     entries: Slab<Entry>,
@@ -36,6 +37,9 @@ impl Tasks {
     pub(crate) fn insert(&mut self, cell: TaskCell) -> u32 {
         self.spawned = self.spawned.wrapping_add(1);
         let generation = self.spawned;
+        if self.entries.len() == self.entries.capacity() {
+            self.entries.reserve_exact(room_to_add(self.entries.len()));
+        }
         let index = self.entries.vacant_key() as u32;
         cell.header().index.set(index);
         cell.header().generation.set(generation);
