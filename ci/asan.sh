@@ -5,11 +5,11 @@
 #
 #   ci/asan.sh [FILTER…]     arguments go to the test programs
 
-# Cargo runs each test program by way of this script: files named leaks_* leak on purpose.
+# Cargo runs each test program by way of this script: these leak on purpose.
 if [ "${1:-}" = --run ]; then
     shift
     case "$(basename "$1")" in
-    leaks_*) export ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" ;;
+    leaks_* | forgetting-*) export ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" ;;
     esac
     exec "$@"
 fi
@@ -25,6 +25,7 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/asan"
 target="$(uname -m)-unknown-linux-gnu"
 variable="${target^^}"
 export RUSTFLAGS="-Zsanitizer=address"
+export LSAN_OPTIONS="suppressions=$PWD/ci/lsan.txt:print_suppressions=0:${LSAN_OPTIONS:-}"
 export "CARGO_TARGET_${variable//-/_}_RUNNER=$PWD/ci/asan.sh --run"
 cargo "+$NIGHTLY" test --workspace --exclude coring-benches --tests --no-fail-fast \
     --target "$target" -- "$@"
