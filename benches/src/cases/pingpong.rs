@@ -1,7 +1,7 @@
 //! A number handed to and fro: the same tasks and the same queues on each runtime.
 //!
 //! `futures-channel`'s queue works across threads, so it pays for atomics and an allocation per
-//! message wherever it runs; [`local`] is a queue for one thread, which leaves the wakes.
+//! message wherever it runs; `local` is a queue for one thread, which leaves the wakes.
 
 use std::future::{Future, poll_fn};
 use std::io;
