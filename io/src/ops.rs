@@ -34,18 +34,6 @@ fn count(cqe: Cqe) -> io::Result<usize> {
     cqe.result().map(|n| n as usize)
 }
 
-/// `IORING_RECVSEND_POLL_FIRST`. Since Linux 5.19.
-const POLL_FIRST: u16 = 1 << 0;
-/// `IORING_CQE_F_SOCK_NONEMPTY`. Since Linux 5.19.
-const SOCK_NONEMPTY: u32 = 1 << 2;
-
-/// What was read, and whether a socket has more.
-#[derive(Clone, Copy)]
-pub(crate) struct Filled {
-    pub(crate) bytes: usize,
-    pub(crate) more: bool,
-}
-
 /// Fills a buffer: RECV on a socket, READ on anything else.
 pub(crate) struct Fill<B> {
     pub(crate) opcode: u8,
@@ -53,14 +41,11 @@ pub(crate) struct Fill<B> {
     pub(crate) buf: B,
     /// A position for READ, zero for RECV.
     pub(crate) off: u64,
-    /// RECV only: nothing is expected to be there yet, so that the kernel need not look before it
-    /// waits. It saves a futile receive for each message of a ping-pong.
-    pub(crate) wait_first: bool,
 }
 
 // SAFETY: the memory is the buffer's, stable by `IoBufMut` and owned by the operation.
 unsafe impl<B: IoBufMut> Operation for Fill<B> {
-    type Output = BufResult<Filled, B>;
+    type Output = BufResult<usize, B>;
 
     fn request(&mut self, _: &mut Scratch) -> Request {
         let len = transfer_len(self.buf.bytes_total());
@@ -68,17 +53,15 @@ unsafe impl<B: IoBufMut> Operation for Fill<B> {
             .addr(self.buf.stable_mut_ptr())
             .len(len)
             .off(self.off)
-            .ioprio(if self.wait_first { POLL_FIRST } else { 0 })
     }
 
     fn complete(mut self, cqe: Cqe) -> Self::Output {
-        let more = cqe.flags() & SOCK_NONEMPTY != 0;
         let result = count(cqe);
         if let Ok(n) = result {
             // SAFETY: the kernel wrote `n` bytes, and was told of `bytes_total` at the most.
             unsafe { self.buf.set_init(n) };
         }
-        BufResult(result.map(|bytes| Filled { bytes, more }), self.buf)
+        BufResult(result, self.buf)
     }
 
     fn orphaned(self, _: Cqe) {}

@@ -257,9 +257,8 @@ impl File {
             fd,
             buf,
             off: offset,
-            wait_first: false,
         };
-        submit(read).await.map(|filled| filled.bytes)
+        submit(read).await
     }
 
     /// Reads at `offset` until `buf` is full.

@@ -25,16 +25,11 @@ const SEND_ALL_FLAGS: u32 = SEND_FLAGS | libc::MSG_WAITALL as u32;
 /// half to each of two tasks. Dropping it closes it, once no operation is in flight on it.
 pub struct TcpStream {
     fd: SharedFd,
-    /// The last read left nothing: the next one waits.
-    dry: bool,
 }
 
 impl TcpStream {
     pub(super) fn of(fd: OwnedFd) -> Self {
-        Self {
-            fd: Rc::new(fd),
-            dry: false,
-        }
+        Self { fd: Rc::new(fd) }
     }
 
     /// Connects to `addr`.
@@ -79,15 +74,8 @@ impl TcpStream {
             fd,
             buf,
             off: 0,
-            wait_first: self.dry && has_room,
         };
-        let BufResult(result, buf) = submit(recv).await;
-        if let Ok(filled) = result
-            && has_room
-        {
-            self.dry = !filled.more;
-        }
-        BufResult(result.map(|filled| filled.bytes), buf)
+        submit(recv).await
     }
 
     /// Reads until `buf` is full.
@@ -147,7 +135,6 @@ impl TcpStream {
     pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
         let other = Self {
             fd: self.fd.clone(),
-            dry: false,
         };
         (OwnedReadHalf(self), OwnedWriteHalf(other))
     }
