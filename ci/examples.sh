@@ -199,7 +199,7 @@ fi
 failed=()
 passed=0
 for name in "${wanted[@]}"; do
-    if ! printf '%s\n' "${present[@]}" | grep -qx "$name"; then
+    if ! grep -qx "$name" <<<"$(printf '%s\n' "${present[@]}")"; then
         skip "example $name: it does not exist yet"
         continue
     fi

@@ -47,9 +47,10 @@ nightly() {
         timeout 300 rustup toolchain install "$NIGHTLY" --profile minimal --no-self-update ||
             return 1
     fi
+    local installed
+    installed="$(rustup component list --toolchain "$NIGHTLY" --installed 2>/dev/null)"
     for component in "$@"; do
-        rustup component list --toolchain "$NIGHTLY" --installed 2>/dev/null |
-            grep -q "^$component" || missing+=("$component")
+        grep -q "^$component" <<<"$installed" || missing+=("$component")
     done
     if [ ${#missing[@]} -gt 0 ]; then
         echo "installing ${missing[*]} for $NIGHTLY"
