@@ -1,5 +1,6 @@
 //! An operation as plain data, in the kernel's vocabulary: what goes down through the seam.
 
+use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr;
@@ -165,8 +166,9 @@ impl Request {
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub struct Scratch {
-    bytes: [MaybeUninit<u8>; Self::BYTES],
-    used: usize,
+    // In a cell, so that a second structure does not claim anew what the first address leads to.
+    bytes: UnsafeCell<[MaybeUninit<u8>; Self::BYTES]>,
+    used: Cell<usize>,
 }
 
 impl Scratch {
@@ -175,26 +177,31 @@ impl Scratch {
 
     pub(crate) const fn new() -> Self {
         Self {
-            bytes: [MaybeUninit::uninit(); Self::BYTES],
-            used: 0,
+            bytes: UnsafeCell::new([MaybeUninit::uninit(); Self::BYTES]),
+            used: Cell::new(0),
         }
     }
 
-    pub(crate) const fn clear(&mut self) {
-        self.used = 0;
+    pub(crate) fn clear(&mut self) {
+        self.used.set(0);
     }
 
     /// Copies `value` here and gives its address.
     ///
     /// # Panics
     /// If what was put here since the request began is more than 128 bytes.
-    pub fn put<T: Copy>(&mut self, value: T) -> *const T {
+    pub fn put<T: Copy>(&self, value: T) -> *const T {
         const { assert!(align_of::<T>() <= 16) };
-        let start = self.used.next_multiple_of(align_of::<T>());
+        let start = self.used.get().next_multiple_of(align_of::<T>());
         let end = start + size_of::<T>();
-        let place: *mut T = self.bytes[start..end].as_mut_ptr().cast();
-        self.used = end;
-        // SAFETY: `place` has room for a `T` (the slice above was in bounds) and its alignment:
+        assert!(
+            end <= Self::BYTES,
+            "a request's small inputs take {end} bytes, more than 128"
+        );
+        self.used.set(end);
+        // SAFETY: `start..end` is within the bytes (asserted).
+        let place: *mut T = unsafe { self.bytes.get().cast::<u8>().add(start) }.cast();
+        // SAFETY: there is room for a `T` that no earlier call has given away, and its alignment:
         // `bytes` is first in a struct aligned to 16, `start` is a multiple of `T`'s.
         unsafe { place.write(value) };
         place
