@@ -16,8 +16,8 @@ use crate::scope::{Deadline, LazyScope, ScopeIndex, ScopeKey};
 
 /// A scope with a deadline: what is polled in it is asked to stop when that passes.
 ///
-/// The first operation that is submitted in it carries the deadline into the kernel, as the
-/// timeout linked behind it; for anything else a timer is armed, once, and not before the loop is
+/// Each one-shot operation that starts in it carries the deadline into the kernel, as the timeout
+/// linked behind it; for anything else a timer is armed, once, and not before the loop is
 /// about to sleep. So a scope around something that is ready costs next to nothing.
 pub struct DeadlineScope {
     state: State,

@@ -233,29 +233,15 @@ impl<O: Operation> Future for Op<O> {
 impl<O: Operation> Op<O> {
     /// `Some`: it is over without having begun.
     fn start(&mut self, waker: &Waker) -> Option<Cqe> {
-        // Cloned here, since a waker's clone is user code (R10).
-        let waker = waker.clone();
-        let Self { payload, .. } = self;
         // SAFETY: initialised in `New`.
-        let operation = unsafe { payload.assume_init_mut() };
-        let started = current::with(|current| {
-            let (runtime, current) = current?;
-            let scope = runtime.scope_here(current);
-            let mut describe = |scratch: &mut Scratch| operation.request(scratch);
-            let start = runtime
-                .core()
-                .start(&mut describe, scope, waker, Kind::OneShot);
-            runtime.settle();
-            Some((runtime.id(), start))
-        });
-        match started {
-            Some((runtime, Start::Started(key))) => {
+        let operation = unsafe { self.payload.assume_init_mut() };
+        match begin(operation, waker, Kind::OneShot) {
+            Ok((runtime, key)) => {
                 self.runtime = runtime;
                 self.stage = Stage::Started(key);
                 None
             }
-            Some((_, Start::Cancelled(cause))) => Some(Cqe::cancelled(cause)),
-            None => Some(Cqe::cancelled(Cause::NoRuntime)),
+            Err(cqe) => Some(cqe),
         }
     }
 
@@ -269,6 +255,30 @@ impl<O: Operation> Op<O> {
                 self.start(waker)
             }
         }
+    }
+}
+
+/// Starts an operation under the scope that is being polled. An error: it is over without having
+/// begun.
+fn begin<O: Operation>(
+    operation: &mut O,
+    waker: &Waker,
+    kind: Kind,
+) -> Result<(RuntimeId, Key), Cqe> {
+    // Cloned here, since a waker's clone is user code (R10).
+    let waker = waker.clone();
+    let started = current::with(|current| {
+        let (runtime, current) = current?;
+        let scope = runtime.scope_here(current);
+        let mut describe = |scratch: &mut Scratch| operation.request(scratch);
+        let start = runtime.core().start(&mut describe, scope, waker, kind);
+        runtime.settle();
+        Some((runtime.id(), start))
+    });
+    match started {
+        Some((runtime, Start::Started(key))) => Ok((runtime, key)),
+        Some((_, Start::Cancelled(cause))) => Err(Cqe::cancelled(cause)),
+        None => Err(Cqe::cancelled(Cause::NoRuntime)),
     }
 }
 

@@ -7,11 +7,9 @@ use std::mem::MaybeUninit;
 use std::task::{Context, Poll, Waker};
 
 use super::table::Kind;
-use super::{Cqe, Key, Operation, Orphan, abandon};
-use crate::core::{Shot, Start};
+use super::{Cqe, Key, Operation, Orphan, abandon, begin};
+use crate::core::Shot;
 use crate::current;
-use crate::driver::Scratch;
-use crate::error::Cause;
 use crate::inbox::RuntimeId;
 use crate::runtime::Runtime;
 
@@ -128,28 +126,15 @@ impl<O: Operation + Clone> Multishot<O> {
     }
 
     fn start(&mut self, waker: &Waker) -> Option<Cqe> {
-        let waker = waker.clone();
-        let Self { payload, .. } = self;
         // SAFETY: initialised until it is dropped, and not armed: it is ours alone.
-        let operation = unsafe { payload.assume_init_mut() };
-        let started = current::with(|current| {
-            let (runtime, current) = current?;
-            let scope = runtime.scope_here(current);
-            let mut describe = |scratch: &mut Scratch| operation.request(scratch);
-            let start = runtime
-                .core()
-                .start(&mut describe, scope, waker, Kind::Multishot);
-            runtime.settle();
-            Some((runtime.id(), start))
-        });
-        match started {
-            Some((runtime, Start::Started(key))) => {
+        let operation = unsafe { self.payload.assume_init_mut() };
+        match begin(operation, waker, Kind::Multishot) {
+            Ok((runtime, key)) => {
                 self.runtime = runtime;
                 self.armed = Some(key);
                 None
             }
-            Some((_, Start::Cancelled(cause))) => Some(Cqe::cancelled(cause)),
-            None => Some(Cqe::cancelled(Cause::NoRuntime)),
+            Err(cqe) => Some(cqe),
         }
     }
 
