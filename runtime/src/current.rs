@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::inbox::{Inbox, RuntimeId};
 use crate::runtime::Runtime;
-use crate::scope::ScopeIndex;
+use crate::scope::{LazyScope, ScopeIndex};
 
 pub(crate) struct Current {
     /// Null outside of `turn`.
@@ -16,6 +16,8 @@ pub(crate) struct Current {
     pub(crate) task: Cell<u32>,
     /// The scope that is being polled; `NONE` while the task has no scope yet.
     pub(crate) scope: Cell<ScopeIndex>,
+    /// What `scope` is while that is `LAZY`.
+    pub(crate) lazy: Cell<LazyScope>,
     /// A leaf of ours is pending that has no slot, since its task is ready again already.
     pub(crate) yielded: Cell<bool>,
 }
@@ -29,6 +31,7 @@ thread_local! {
             runtime: Cell::new(ptr::null()),
             task: Cell::new(NO_TASK),
             scope: Cell::new(ScopeIndex::NONE),
+            lazy: Cell::new(LazyScope::NONE),
             yielded: Cell::new(false),
         }
     };
@@ -94,6 +97,7 @@ pub(crate) struct Entered<'a> {
     outer: *const Runtime,
     outer_task: u32,
     outer_scope: ScopeIndex,
+    outer_lazy: LazyScope,
     _runtime: PhantomData<&'a Runtime>,
 }
 
@@ -103,6 +107,7 @@ impl<'a> Entered<'a> {
             outer: current.runtime.replace(runtime),
             outer_task: current.task.replace(NO_TASK),
             outer_scope: current.scope.replace(ScopeIndex::NONE),
+            outer_lazy: current.lazy.get(),
             _runtime: PhantomData,
         })
     }
@@ -114,6 +119,7 @@ impl Drop for Entered<'_> {
             current.runtime.set(self.outer);
             current.task.set(self.outer_task);
             current.scope.set(self.outer_scope);
+            current.lazy.set(self.outer_lazy);
         });
     }
 }

@@ -13,6 +13,7 @@ use crate::current;
 use crate::inbox::RuntimeId;
 use crate::runtime::Runtime;
 use crate::scope::{Deadline, LazyScope, ScopeIndex, ScopeKey};
+use crate::task::TaskNumber;
 
 /// A scope with a deadline: what is polled in it is asked to stop when that passes.
 ///
@@ -86,7 +87,7 @@ impl DeadlineScope {
             };
         };
         let polled = body.poll(cx);
-        let yielded = inside.leave(&mut self.state);
+        let yielded = inside.leave();
         match polled {
             Poll::Ready(output) => Polled::Ready(output),
             Poll::Pending => self.pending(cx.waker(), yielded),
@@ -94,93 +95,64 @@ impl DeadlineScope {
     }
 
     /// Makes this the scope that is polled, until the guard is dropped.
-    fn enter(&self) -> Option<Inside> {
+    fn enter(&mut self) -> Option<Inside<'_>> {
         current::with(|current| {
             let (runtime, current) = current?;
-            let yielded = current.yielded.replace(false);
-            let key = match self.state {
+            let (outer, inner) = match self.state {
                 // A span that is not over before it begins: nothing is made for a body that does
                 // not wait.
                 State::New(deadline @ Deadline::After(span)) if !span.is_zero() => {
-                    let mut lazies = runtime.lazies.borrow_mut();
-                    let lazy = ScopeIndex::lazy(lazies.len());
-                    let outer = current.scope.replace(lazy);
-                    lazies.push(LazyScope {
-                        outer,
-                        deadline,
-                        made: None,
-                    });
-                    return Some(Inside::Lazy { yielded });
+                    if current.scope.get() == ScopeIndex::LAZY {
+                        runtime.scope_here(current); // There is one at a time.
+                    }
+                    let outer = current.scope.get();
+                    current.lazy.set(LazyScope { outer, deadline });
+                    (outer, ScopeIndex::LAZY)
                 }
                 State::New(deadline) => {
-                    let parent = runtime.scope_here(current);
-                    (parent, runtime.core().open_scope(parent, deadline))
+                    let outer = runtime.scope_here(current);
+                    let key = runtime.with_core(|core| core.open_scope(outer, deadline));
+                    self.state = State::Open(runtime.id(), key);
+                    (outer, key.index)
                 }
                 State::Open(id, key) if id == runtime.id() => {
-                    let parent = runtime.scope_here(current);
-                    runtime.core().scopes.reattach(key.index, parent);
-                    (parent, key)
+                    let outer = runtime.scope_here(current);
+                    runtime.core().scopes.reattach(key.index, outer);
+                    (outer, key.index)
                 }
                 // Of another runtime, where its timer is; or over.
-                State::Open(..) | State::Closed => {
-                    current.yielded.set(yielded);
-                    return None;
-                }
+                State::Open(..) | State::Closed => return None,
             };
-            let (outer, key) = key;
-            current.scope.set(key.index);
-            Some(Inside::Made {
+            current.scope.set(inner);
+            Some(Inside {
+                state: &mut self.state,
                 outer,
-                key,
-                yielded,
+                yielded: current.yielded.replace(false),
             })
         })
     }
 
-    /// The body waits: now there must be a scope.
-    fn make(&mut self) {
-        let State::New(deadline) = self.state else {
-            return;
-        };
-        current::with(|current| {
-            if let Some((runtime, current)) = current {
-                let parent = runtime.scope_here(current);
-                let key = runtime.core().open_scope(parent, deadline);
-                self.state = State::Open(runtime.id(), key);
-            }
-        });
-    }
-
     fn pending<T>(&mut self, waker: &Waker, yielded: bool) -> Polled<T> {
-        self.make();
-        let State::Open(id, key) = self.state else {
-            return Polled::Pending;
-        };
-        let waker = waker.clone(); // User code, so not while something is borrowed (R10).
-        current::with(|current| {
-            let Some((runtime, _)) = current.filter(|(runtime, _)| runtime.id() == id) else {
-                return Polled::Pending;
+        let waker = TaskNumber::clone_of(waker); // User code, so not while something is borrowed.
+        let abandoned = current::with(|current| {
+            let (runtime, current) = current?;
+            let key = match self.state {
+                // The body waits: now there must be a scope.
+                State::New(deadline) => {
+                    let outer = runtime.scope_here(current);
+                    let key = runtime.core().open_scope(outer, deadline);
+                    self.state = State::Open(runtime.id(), key);
+                    key
+                }
+                State::Open(id, key) if id == runtime.id() => key,
+                State::Open(..) | State::Closed => return None,
             };
-            let abandoned = {
-                let mut core = runtime.core();
-                let needs_waker = core.scope_pending(key);
-                let scope = core.scopes.at(key.index);
-                let fired = scope.fired;
-                let unused = match &scope.waker {
-                    Some(same) if same.will_wake(&waker) => Some(waker),
-                    _ if needs_waker => scope.waker.replace(waker),
-                    _ => Some(waker),
-                };
-                core.debris.drops.extend(unused);
-                fired && !yielded && !core.scopes.has_leaves(key.index)
-            };
-            runtime.settle();
-            if abandoned {
-                Polled::Abandoned
-            } else {
-                Polled::Pending
-            }
-        })
+            Some(runtime.with_core(|core| core.scope_pending(key, waker) && !yielded))
+        });
+        match abandoned {
+            Some(true) => Polled::Abandoned,
+            _ => Polled::Pending,
+        }
     }
 
     /// Whether the deadline has passed, and nobody further out asked the body to stop since.
@@ -204,8 +176,7 @@ impl DeadlineScope {
         };
         current::with_id(id, |runtime: Option<&Runtime>| match runtime {
             Some(runtime) => {
-                let closed = runtime.core().close_scope(key);
-                runtime.settle();
+                let closed = runtime.with_core(|core| core.close_scope(key));
                 Expiry {
                     timed_out: closed.timed_out,
                     heard: !closed.unheard,
@@ -239,68 +210,34 @@ impl fmt::Debug for DeadlineScope {
 }
 
 /// The scope is polled; dropping this restores the one around it, also when the body panics.
-/// `yielded` is what was yielded in that one before.
-enum Inside {
-    Made {
-        outer: ScopeIndex,
-        key: ScopeKey,
-        yielded: bool,
-    },
-    Lazy {
-        yielded: bool,
-    },
+struct Inside<'a> {
+    state: &'a mut State,
+    outer: ScopeIndex,
+    /// What was yielded in the scope around it before.
+    yielded: bool,
 }
 
-impl Inside {
-    /// Says which scope has been made, if one has. Gives whether the body has yielded.
-    #[expect(
-        clippy::mem_forget,
-        reason = "its drop is for panics, and owns nothing"
-    )]
-    fn leave(self, state: &mut State) -> bool {
-        let (yielded, made) = self.restore();
-        std::mem::forget(self);
-        if let Some((id, key)) = made {
-            *state = State::Open(id, key);
-        }
-        yielded
+impl Inside<'_> {
+    /// Gives whether the body has yielded.
+    fn leave(self) -> bool {
+        current::with(|current| current.is_some_and(|(_, current)| current.yielded.get()))
     }
+}
 
-    fn restore(&self) -> (bool, Option<(RuntimeId, ScopeKey)>) {
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
         current::with(|current| {
             let Some((runtime, current)) = current else {
-                return (false, None);
+                return;
             };
-            let (Self::Made { yielded: outer, .. } | Self::Lazy { yielded: outer }) = *self;
-            let yielded = current.yielded.get();
-            current.yielded.set(outer || yielded);
-            let made = match *self {
-                Self::Made { outer, key, .. } => {
-                    current.scope.set(outer);
-                    Some(key)
-                }
-                Self::Lazy { .. } => {
-                    let lazy = runtime.lazies.borrow_mut().pop();
-                    let lazy = lazy.expect("scopes are left in the order they were entered in");
-                    current.scope.set(lazy.outer);
-                    lazy.made
-                }
-            };
-            (yielded, made.map(|key| (runtime.id(), key)))
-        })
-    }
-}
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        // The body panicked: its scope goes with it.
-        if let (_, Some((id, key))) = self.restore() {
-            current::with_id(id, |runtime: Option<&Runtime>| {
-                if let (Some(runtime), Self::Lazy { .. }) = (runtime, &*self) {
-                    runtime.core().close_scope(key);
-                    runtime.settle();
-                }
-            });
-        }
+            let scope = current.scope.replace(self.outer);
+            if let State::New(_) = self.state
+                && scope.is_made()
+            {
+                let key = runtime.core().scopes.key_of(scope);
+                *self.state = State::Open(runtime.id(), key);
+            }
+            current.yielded.set(self.yielded || current.yielded.get());
+        });
     }
 }

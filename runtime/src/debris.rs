@@ -12,31 +12,15 @@ use crate::task::TaskNumber;
 
 /// Collected while something is borrowed, seen to when nothing is.
 #[derive(Default)]
-pub(crate) struct Debris {
-    pub(crate) wakers: Vec<Waker>,
-    pub(crate) drops: Drops,
-    pub(crate) remains: Vec<Remains>,
-    /// Tasks, by index and generation, that a request is forwarded to: who was cancelled awaits
-    /// them.
-    pub(crate) forwards: Vec<(u32, u32)>,
-}
+pub(crate) struct Debris(Vec<Item>);
 
-/// Wakers to be dropped: only those that are not ours, since dropping ours does nothing.
-#[derive(Default)]
-pub(crate) struct Drops(Vec<Waker>);
-
-impl Drops {
-    pub(crate) fn push(&mut self, waker: Waker) {
-        if TaskNumber::of(&waker).is_none() {
-            self.0.push(waker);
-        }
-    }
-
-    pub(crate) fn extend(&mut self, waker: Option<Waker>) {
-        if let Some(waker) = waker {
-            self.push(waker);
-        }
-    }
+pub(crate) enum Item {
+    Wake(Waker),
+    Drop(Waker),
+    Remains(Remains),
+    /// A request to stop is forwarded to a task, by index and generation: who was cancelled
+    /// awaits it.
+    Forward(u32, u32),
 }
 
 /// What an operation leaves whose future is gone: its payload, and completions nobody fetched.
@@ -69,24 +53,34 @@ impl Remains {
 }
 
 impl Debris {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.wakers.is_empty()
-            && self.drops.0.is_empty()
-            && self.remains.is_empty()
-            && self.forwards.is_empty()
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
-    /// Runs it all but `forwards`. A panic in one of them harms nobody (C10); the hook has
-    /// reported it.
-    pub(crate) fn clear_away(&mut self) {
-        for waker in self.wakers.drain(..) {
-            quietly(|| waker.wake());
+    pub(crate) fn push(&mut self, item: Item) {
+        self.0.push(item);
+    }
+
+    /// Has a waker dropped that is not needed any more: only one that is not ours, since dropping
+    /// ours does nothing.
+    pub(crate) fn drop_waker(&mut self, waker: Option<Waker>) {
+        if let Some(waker) = waker
+            && TaskNumber::of(&waker).is_none()
+        {
+            self.push(Item::Drop(waker));
         }
-        for waker in self.drops.0.drain(..) {
-            quietly(|| drop(waker));
-        }
-        for remains in self.remains.drain(..) {
-            remains.see_to();
+    }
+
+    /// Runs it all; `forward` is called with the tasks that a request is forwarded to. A panic in
+    /// one of them harms nobody (C10); the hook has reported it.
+    pub(crate) fn clear_away(&mut self, mut forward: impl FnMut(u32, u32)) {
+        for item in self.0.drain(..) {
+            match item {
+                Item::Wake(waker) => quietly(|| waker.wake()),
+                Item::Drop(waker) => quietly(|| drop(waker)),
+                Item::Remains(remains) => remains.see_to(),
+                Item::Forward(index, generation) => forward(index, generation),
+            }
         }
     }
 }

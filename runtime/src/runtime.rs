@@ -18,7 +18,7 @@ use crate::error::Cause;
 use crate::inbox::{Inbox, RuntimeId};
 use crate::op::table::Key;
 use crate::op::{Cqe, Orphan};
-use crate::scope::{Deadline, LazyScope, ScopeIndex, ScopeKey};
+use crate::scope::{Deadline, LazyScope, ScopeIndex};
 use crate::task::{TaskCell, TaskNumber, Tasks};
 use crate::timers::Timers;
 
@@ -53,8 +53,6 @@ pub(crate) struct Runtime {
     /// The event descriptor has been asked for: another loop drives this one.
     embedded: Cell<bool>,
     woken: RefCell<Vec<u32>>,
-    /// The scopes that are being polled and not made yet, the innermost last.
-    pub(crate) lazies: RefCell<Vec<LazyScope>>,
 }
 
 impl Runtime {
@@ -74,7 +72,6 @@ impl Runtime {
             ended: Cell::new(false),
             embedded: Cell::new(false),
             woken: RefCell::new(Vec::new()),
-            lazies: RefCell::new(Vec::new()),
         });
         current::register(runtime.clone());
         runtime
@@ -191,11 +188,8 @@ impl Runtime {
         let scope = cell.header().scope.replace(ScopeIndex::NONE);
         if scope != ScopeIndex::NONE {
             let mut core = self.core();
-            let generation = core.scopes.generation(scope);
-            let closed = core.close_scope(ScopeKey {
-                index: scope,
-                generation,
-            });
+            let key = core.scopes.key_of(scope);
+            let closed = core.close_scope(key);
             cell.header().heard.set(!closed.unheard);
         }
         drop(ours);
@@ -218,6 +212,18 @@ impl Runtime {
         }
     }
 
+    /// Calls `f` with the core, then runs the user code that it has left (R10).
+    pub(crate) fn with_core<R>(&self, f: impl FnOnce(&mut Core) -> R) -> R {
+        let mut core = self.core.borrow_mut();
+        let result = f(&mut core);
+        let littered = !core.debris.is_empty();
+        drop(core);
+        if littered {
+            self.clear_debris();
+        }
+        result
+    }
+
     /// Runs the user code that has been collected, with nothing borrowed (R10).
     pub(crate) fn settle(&self) {
         if self.core().debris.is_empty() {
@@ -233,10 +239,7 @@ impl Runtime {
             if debris.is_empty() {
                 return;
             }
-            for (index, generation) in take(&mut debris.forwards) {
-                self.request_task(index, generation);
-            }
-            debris.clear_away();
+            debris.clear_away(|index, generation| self.request_task(index, generation));
             // Keeps the room that was allocated, unless more came meanwhile.
             let mut core = self.core();
             if core.debris.is_empty() {
@@ -274,18 +277,16 @@ impl Runtime {
     }
 
     /// For awaits that finish at once: whether a request to stop is pending (C7).
-    pub(crate) fn checkpoint(&self, scope: ScopeIndex) -> Option<Cause> {
-        let mut scope = scope;
+    pub(crate) fn checkpoint(&self, current: &Current) -> Option<Cause> {
         // A scope that is not made has been asked nothing.
-        while let Some(depth) = scope.depth_if_lazy() {
-            scope = self.lazies.borrow()[depth].outer;
-        }
+        let scope = match current.scope.get() {
+            ScopeIndex::LAZY => current.lazy.get().outer,
+            scope => scope,
+        };
         if scope == ScopeIndex::NONE {
             return None;
         }
-        let cause = self.core().checkpoint(scope);
-        self.settle();
-        cause
+        self.with_core(|core| core.checkpoint(scope))
     }
 
     /// Queues the task of a waker of ours. `false`: it belongs to another runtime.
@@ -332,79 +333,67 @@ impl Runtime {
         scope.get()
     }
 
-    /// The scope that is being polled; the task's root is made when first asked for.
+    /// The scope that is being polled. The task's root, and one that is lazy, are made when
+    /// they are first asked for.
     pub(crate) fn scope_here(&self, current: &Current) -> ScopeIndex {
-        let scope = self.made_scope(current, current.scope.get());
+        let scope = current.scope.get();
+        if scope.is_made() {
+            return scope;
+        }
+        let scope = self.make_scope(current, scope);
         current.scope.set(scope);
         scope
     }
 
-    fn made_scope(&self, current: &Current, scope: ScopeIndex) -> ScopeIndex {
-        if scope == ScopeIndex::NONE {
-            return match self.tasks().get(current.task.get()) {
+    #[inline(never)]
+    fn make_scope(&self, current: &Current, scope: ScopeIndex) -> ScopeIndex {
+        match scope {
+            ScopeIndex::LAZY => {
+                let LazyScope { outer, deadline } = current.lazy.get();
+                let outer = self.make_scope(current, outer);
+                self.core().open_scope(outer, deadline).index
+            }
+            ScopeIndex::NONE => match self.tasks().get(current.task.get()) {
                 Some(cell) => self.root_scope(cell),
                 None => ScopeIndex::NONE,
-            };
+            },
+            made => made,
         }
-        let Some(depth) = scope.depth_if_lazy() else {
-            return scope;
-        };
-        let (outer, deadline, made) = {
-            let lazies = self.lazies.borrow();
-            let lazy = &lazies[depth];
-            (lazy.outer, lazy.deadline, lazy.made)
-        };
-        if let Some(key) = made {
-            return key.index;
-        }
-        let outer = self.made_scope(current, outer);
-        let key = self.core().open_scope(outer, deadline);
-        let lazy = &mut self.lazies.borrow_mut()[depth];
-        (lazy.outer, lazy.made) = (outer, Some(key));
-        key.index
     }
 
     // ---- leaves ----
 
     pub(crate) fn poll_slot(&self, key: Key, waker: &Waker) -> Fetched {
         let here = self.polled_here();
-        let mut spare = foreign_clone(waker);
-        let fetched = {
-            let mut core = self.core();
+        let new = TaskNumber::clone_of(waker); // User code, so not while something is borrowed.
+        let fetched = self.with_core(|core| {
             let fetched = core.fetch(key, here);
-            if let Fetched::Pending = fetched {
-                let old = &mut core.table.slot(key).waker;
-                let old = replace_waker(old, waker, &mut spare);
-                core.debris.drops.extend(old);
+            match fetched {
+                Fetched::Pending => core.set_waker(key, new),
+                _ => core.debris.drop_waker(Some(new)),
             }
             fetched
-        };
+        });
         match fetched {
             Fetched::Pending if here.is_none() => self.poll_from_outside(key, waker),
-            fetched => {
-                self.settle();
-                fetched
-            }
+            fetched => fetched,
         }
     }
 
     pub(crate) fn poll_shot(&self, key: Key, waker: &Waker) -> Shot {
         let here = self.polled_here();
-        let mut spare = foreign_clone(waker);
-        let shot = {
-            let mut core = self.core();
+        let new = TaskNumber::clone_of(waker);
+        let shot = self.with_core(|core| {
             let shot = core.fetch_shot(key, here);
-            if let Shot::Pending = shot {
-                let old = &mut core.table.slot(key).waker;
-                let old = replace_waker(old, waker, &mut spare);
-                core.debris.drops.extend(old);
+            match shot {
+                Shot::Pending => core.set_waker(key, new),
+                _ => core.debris.drop_waker(Some(new)),
             }
             shot
-        };
+        });
         if let (Shot::Pending, None) = (&shot, here) {
             return Shot::Cqe(Cqe::cancelled(Cause::NotRunning));
         }
-        self.settle();
         shot
     }
 
@@ -420,13 +409,11 @@ impl Runtime {
     /// take for ever. It is cancelled there, and its outcome is an error, with the buffer.
     #[cold]
     fn poll_from_outside(&self, key: Key, waker: &Waker) -> Fetched {
-        let pumped = {
-            let mut core = self.core();
+        let pumped = self.with_core(|core| {
             core.give_up(key);
             core.pump(Wait::No, &mut self.tasks())
-        };
-        self.settle();
-        let fetched = self.core().fetch(key, None);
+        });
+        let fetched = self.with_core(|core| core.fetch(key, None));
         if let Fetched::Pending = fetched {
             // The disk is not done with it yet; bounded by that.
             if pumped.is_ok() {
@@ -437,24 +424,23 @@ impl Runtime {
     }
 
     pub(crate) fn abandon(&self, key: Key, orphan: Box<dyn Orphan>) {
-        self.core().abandon(key, orphan);
+        self.with_core(|core| core.abandon(key, orphan));
         self.left_alone();
     }
 
     pub(crate) fn release(&self, key: Key) {
-        self.core().release(key);
+        self.with_core(|core| core.release(key));
         self.left_alone();
     }
 
     /// The wait for a task in `key` is over, since that has ended.
     pub(crate) fn joined(&self, key: Key, heard: bool) {
-        self.core().joined(key, heard);
+        self.with_core(|core| core.joined(key, heard));
         self.left_alone();
     }
 
     /// A future has let go of its slot.
     fn left_alone(&self) {
-        self.settle();
         if self.ended.get() {
             self.forget_if_empty();
         } else if self.embedded.get() {
@@ -580,26 +566,4 @@ impl Runtime {
             current::deregister(self.id);
         }
     }
-}
-
-/// A clone of a waker that is not ours, made while nothing is borrowed: it is user code (R10).
-fn foreign_clone(waker: &Waker) -> Option<Waker> {
-    match TaskNumber::of(waker) {
-        Some(_) => None,
-        None => Some(waker.clone()),
-    }
-}
-
-/// Puts `waker` into its place, and gives back what is to be dropped.
-fn replace_waker(
-    place: &mut Option<Waker>,
-    waker: &Waker,
-    spare: &mut Option<Waker>,
-) -> Option<Waker> {
-    if place.as_ref().is_some_and(|old| old.will_wake(waker)) {
-        return spare.take();
-    }
-    // A clone of one of ours copies a number.
-    let new = spare.take().unwrap_or_else(|| waker.clone());
-    place.replace(new)
 }

@@ -12,7 +12,6 @@
 //! while one is pending returns it at once (C2, C7). A leaf that had completed keeps its result
 //! (C1).
 
-use slab::Slab;
 use std::mem::take;
 use std::task::Waker;
 use std::time::Duration;
@@ -26,16 +25,13 @@ pub(crate) struct ScopeIndex(u32);
 
 impl ScopeIndex {
     pub(crate) const NONE: Self = Self(u32::MAX);
-    const LAZY: u32 = 1 << 31;
+    /// The scope that is being polled is not made before something registers under it: see
+    /// [`LazyScope`].
+    pub(crate) const LAZY: Self = Self(u32::MAX - 1);
 
-    /// A scope that is not made before something registers under it: the `depth`th such one that
-    /// is being polled.
-    pub(crate) const fn lazy(depth: usize) -> Self {
-        Self(Self::LAZY | depth as u32)
-    }
-
-    pub(crate) fn depth_if_lazy(self) -> Option<usize> {
-        (self != Self::NONE && self.0 & Self::LAZY != 0).then_some((self.0 & !Self::LAZY) as usize)
+    /// Whether it names a scope that there is.
+    pub(crate) const fn is_made(self) -> bool {
+        self.0 < Self::LAZY.0
     }
 
     pub(crate) const fn new(index: u32) -> Self {
@@ -55,11 +51,19 @@ pub(crate) struct ScopeKey {
 }
 
 /// A scope with a deadline that is being polled, and made only if something registers under it.
+/// There is one at a time: another one inside of it makes it.
+#[derive(Clone, Copy)]
 pub(crate) struct LazyScope {
-    /// The scope around it, which may be lazy itself.
+    /// The scope around it.
     pub(crate) outer: ScopeIndex,
     pub(crate) deadline: Deadline,
-    pub(crate) made: Option<ScopeKey>,
+}
+
+impl LazyScope {
+    pub(crate) const NONE: Self = Self {
+        outer: ScopeIndex::NONE,
+        deadline: Deadline::Never,
+    };
 }
 
 /// When a scope's time is up.
@@ -72,7 +76,9 @@ pub(crate) enum Deadline {
 }
 
 pub(crate) struct Scope {
+    /// Counts the scopes that this place has had.
     generation: u32,
+    /// Of a place that is vacant: the next vacant one.
     pub(crate) parent: ScopeIndex,
     first_child: ScopeIndex,
     previous_sibling: ScopeIndex,
@@ -98,97 +104,122 @@ pub(crate) struct Scope {
     pub(crate) waker: Option<Waker>,
 }
 
-#[derive(Default)]
+/// The scopes, in one block that grows, as the slots are.
 pub(crate) struct Scopes {
-    scopes: Slab<Scope>,
-    generation: u32,
+    scopes: Vec<Scope>,
+    vacant: ScopeIndex,
+    used: usize,
     requests: u64,
-    /// Scopes that have a deadline: while there are none nobody looks for one.
+    /// Scopes that have a deadline, and scopes in which a request is pending: while there are
+    /// none nobody looks for one.
     timed: usize,
+    asked: usize,
 }
 
 impl Scopes {
+    pub(crate) const fn new() -> Self {
+        Self {
+            scopes: Vec::new(),
+            vacant: ScopeIndex::NONE,
+            used: 0,
+            requests: 0,
+            timed: 0,
+            asked: 0,
+        }
+    }
+
     /// Opens a scope below `parent`. Its deadline may have passed already: then the request is
     /// pending from the start.
     pub(crate) fn open(&mut self, parent: ScopeIndex, deadline: Deadline) -> ScopeKey {
-        self.generation = self.generation.wrapping_add(1);
-        let generation = self.generation;
-        let began = self.requests;
-        let next_sibling = match parent {
-            ScopeIndex::NONE => ScopeIndex::NONE,
-            parent => self.at(parent).first_child,
-        };
-        if self.scopes.len() == self.scopes.capacity() {
-            self.scopes.reserve_exact(room_to_add(self.scopes.len()));
+        self.used += 1;
+        if self.vacant == ScopeIndex::NONE {
+            self.grow();
         }
-        let index = ScopeIndex(self.scopes.insert(Scope {
-            generation,
-            parent,
+        let index = self.vacant;
+        let began = self.requests;
+        self.timed += usize::from(deadline != Deadline::Never);
+        // What is not written here was left so when the place became vacant.
+        let scope = self.at(index);
+        let vacant = scope.parent;
+        scope.deadline = deadline;
+        scope.fired = false;
+        scope.arming = false;
+        scope.carrier = NO_SLOT;
+        scope.pending = 0;
+        scope.last_request = 0;
+        scope.began = began;
+        let generation = scope.generation;
+        self.vacant = vacant;
+        self.link(index, parent);
+        ScopeKey { index, generation }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let index = self.scopes.len();
+        assert!(
+            index < ScopeIndex::LAZY.0 as usize,
+            "more than 2^32 - 2 scopes"
+        );
+        if index == self.scopes.capacity() {
+            self.scopes.reserve_exact(room_to_add(index));
+        }
+        self.scopes.push(Scope {
+            generation: 0,
+            parent: ScopeIndex::NONE,
             first_child: ScopeIndex::NONE,
             previous_sibling: ScopeIndex::NONE,
-            next_sibling,
+            next_sibling: ScopeIndex::NONE,
             first_leaf: NO_SLOT,
-            deadline,
+            deadline: Deadline::Never,
             fired: false,
             arming: false,
             carrier: NO_SLOT,
             place: NOWHERE,
             pending: 0,
             last_request: 0,
-            began,
+            began: 0,
             waker: None,
-        }) as u32);
-        if parent != ScopeIndex::NONE {
-            self.at(parent).first_child = index;
-        }
-        if next_sibling != ScopeIndex::NONE {
-            self.at(next_sibling).previous_sibling = index;
-        }
-        if deadline != Deadline::Never {
-            self.timed += 1;
-        }
-        ScopeKey { index, generation }
+        });
+        self.vacant = ScopeIndex(index as u32);
     }
 
-    /// Closes a scope whose leaves have been handed on; its children go to its parent.
-    pub(crate) fn close(&mut self, index: ScopeIndex) -> Scope {
-        let scope = self.scopes.remove(index.0 as usize);
+    /// Closes a scope whose leaves have been handed on, and which has no timer; its children go
+    /// to its parent. Gives its waker.
+    pub(crate) fn close(&mut self, index: ScopeIndex) -> Option<Waker> {
+        self.unlink(index);
+        let vacant = self.vacant;
+        let scope = self.at(index);
         debug_assert_eq!(scope.first_leaf, NO_SLOT, "a scope ends with leaves");
-        if scope.deadline != Deadline::Never {
-            self.timed -= 1;
-        }
-        self.unlink(&scope, index);
-        let mut child = scope.first_child;
+        debug_assert_eq!(scope.place, NOWHERE, "a scope ends with its timer");
+        scope.generation = scope.generation.wrapping_add(1);
+        let parent = std::mem::replace(&mut scope.parent, vacant);
+        let mut child = std::mem::replace(&mut scope.first_child, ScopeIndex::NONE);
+        let waker = scope.waker.take();
+        let (timed, asked) = (scope.deadline != Deadline::Never, scope.pending != 0);
+        self.timed -= usize::from(timed);
+        self.asked -= usize::from(asked);
+        self.used -= 1;
+        self.vacant = index;
         while child != ScopeIndex::NONE {
             let next = self.at(child).next_sibling;
-            self.link(child, scope.parent);
+            self.link(child, parent);
             child = next;
         }
-        scope
+        waker
     }
 
     /// Moves a scope below another one: it is polled there now.
     pub(crate) fn reattach(&mut self, index: ScopeIndex, parent: ScopeIndex) {
-        let scope = self.at(index);
-        let place = (scope.parent, scope.previous_sibling, scope.next_sibling);
-        if place.0 != parent {
-            self.unlink_from(index, place);
+        if self.at(index).parent != parent {
+            self.unlink(index);
             self.link(index, parent);
         }
     }
 
-    fn unlink(&mut self, scope: &Scope, index: ScopeIndex) {
-        self.unlink_from(
-            index,
-            (scope.parent, scope.previous_sibling, scope.next_sibling),
-        );
-    }
-
-    fn unlink_from(
-        &mut self,
-        index: ScopeIndex,
-        (parent, previous, next): (ScopeIndex, ScopeIndex, ScopeIndex),
-    ) {
+    fn unlink(&mut self, index: ScopeIndex) {
+        let scope = self.at(index);
+        let (parent, previous, next) = (scope.parent, scope.previous_sibling, scope.next_sibling);
         if previous != ScopeIndex::NONE {
             self.at(previous).next_sibling = next;
         } else if parent != ScopeIndex::NONE {
@@ -220,21 +251,29 @@ impl Scopes {
 
     /// The scope of a carrier or a timer, if it is still that one.
     pub(crate) fn find(&mut self, index: ScopeIndex, generation: u32) -> Option<&mut Scope> {
-        self.scopes
-            .get_mut(index.0 as usize)
-            .filter(|scope| scope.generation == generation)
+        let scope = self.scopes.get_mut(index.0 as usize)?;
+        // A vacant place has the generation of the next.
+        (scope.generation == generation).then_some(scope)
     }
 
-    pub(crate) fn generation(&self, index: ScopeIndex) -> u32 {
-        self.scopes[index.0 as usize].generation
+    pub(crate) fn key_of(&self, index: ScopeIndex) -> ScopeKey {
+        ScopeKey {
+            index,
+            generation: self.scopes[index.0 as usize].generation,
+        }
     }
 
     pub(crate) const fn any_timed(&self) -> bool {
         self.timed > 0
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.scopes.len()
+    /// Whether no await has anything to look for in a scope.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.timed == 0 && self.asked == 0
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.used
     }
 
     /// From `index` outwards.
@@ -285,8 +324,10 @@ impl Scopes {
         self.requests += 1;
         let number = self.requests;
         let scope = self.at(index);
+        let first = scope.pending == 0;
         scope.pending = number;
         scope.last_request = number;
+        self.asked += usize::from(first);
         number
     }
 
@@ -329,8 +370,10 @@ impl Scopes {
         let (mut at, mut latest) = (index, 0);
         while at != ScopeIndex::NONE {
             let scope = self.at(at);
-            latest = latest.max(take(&mut scope.pending));
+            let pending = take(&mut scope.pending);
             at = scope.parent;
+            self.asked -= usize::from(pending != 0);
+            latest = latest.max(pending);
         }
         (latest != 0).then_some(latest)
     }
@@ -340,10 +383,12 @@ impl Scopes {
         let mut at = index;
         while at != ScopeIndex::NONE {
             let scope = self.at(at);
-            if scope.pending <= number {
+            let used_up = (1..=number).contains(&scope.pending);
+            if used_up {
                 scope.pending = 0;
             }
             at = scope.parent;
+            self.asked -= usize::from(used_up);
         }
     }
 

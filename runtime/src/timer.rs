@@ -16,7 +16,7 @@ use crate::error::Cause;
 use crate::inbox::RuntimeId;
 use crate::op::table::{Key, Kind};
 use crate::op::{Cqe, poll_slot};
-use crate::task::outside;
+use crate::task::{TaskNumber, outside};
 
 const TIMEOUT_ABS: u32 = 1 << 0;
 
@@ -88,7 +88,7 @@ impl Timer {
 
     /// `Some`: it is over already.
     fn start(&mut self, waker: &Waker) -> Option<io::Result<()>> {
-        let waker = waker.clone();
+        let waker = TaskNumber::clone_of(waker);
         let stage = self.stage;
         let started = current::with(|current| {
             let (runtime, current) = current?;
@@ -100,22 +100,21 @@ impl Timer {
             };
             let scope = runtime.scope_here(current);
             if deadline <= now {
-                if let Some(cause) = runtime.checkpoint(scope) {
+                if let Some(cause) = runtime.checkpoint(current) {
                     return Some((runtime.id(), Some(Start::Cancelled(cause))));
                 }
                 current.yielded.set(true);
                 waker.wake();
                 return Some((runtime.id(), None));
             }
-            let mut core = runtime.core();
-            let start = if core.sleeps_in_kernel() && deadline != Instant::FAR_FUTURE {
-                let mut describe = |scratch: &mut Scratch| describe(deadline, scratch);
-                core.start(&mut describe, scope, waker, Kind::Sleep)
-            } else {
-                core.start_timer(deadline, scope, waker)
-            };
-            drop(core);
-            runtime.settle();
+            let start = runtime.with_core(|core| {
+                if core.sleeps_in_kernel() && deadline != Instant::FAR_FUTURE {
+                    let mut describe = |scratch: &mut Scratch| describe(deadline, scratch);
+                    core.start(&mut describe, scope, waker, Kind::Sleep)
+                } else {
+                    core.start_timer(deadline, scope, waker)
+                }
+            });
             Some((runtime.id(), Some(start)))
         });
         match started {

@@ -4,6 +4,7 @@ use super::Core;
 use crate::op::table::{Cancel, Key, Kind, State};
 use crate::op::{Cqe, is_stopped};
 use crate::scope::ScopeIndex;
+use std::task::Waker;
 
 pub(crate) enum Fetched {
     /// The operation's outcome. The slot is vacant.
@@ -26,7 +27,9 @@ impl Core {
     pub(crate) fn fetch(&mut self, key: Key, scope: Option<ScopeIndex>) -> Fetched {
         let slot = self.table.slot(key);
         if slot.state != State::Done {
-            if let Some(scope) = scope {
+            if let Some(scope) = scope
+                && slot.scope != scope
+            {
                 self.reattach(key.index, scope);
             }
             return Fetched::Pending;
@@ -95,19 +98,26 @@ impl Core {
         if slot.state == State::InFlight {
             slot.cause = 0;
         }
-        self.debris.drops.extend(waker);
+        self.debris.drop_waker(waker);
+    }
+
+    /// Has `waker` woken when the slot's wait is over.
+    pub(crate) fn set_waker(&mut self, key: Key, waker: Waker) {
+        let old = self.table.slot(key).waker.replace(waker);
+        self.debris.drop_waker(old);
     }
 
     /// Makes a slot vacant. Gives the scope that it was a leaf of.
     pub(super) fn vacate(&mut self, key: Key) -> ScopeIndex {
         let slot = self.table.slot(key);
-        let scope = slot.scope;
-        slot.cold = None;
-        if let Some(waker) = slot.waker.take() {
-            self.debris.drops.push(waker);
+        if slot.cold.is_some() {
+            slot.cold = None;
         }
-        self.unlink(key.index);
-        self.table.remove(key.index);
-        scope
+        if let waker @ Some(_) = slot.waker.take() {
+            self.debris.drop_waker(waker);
+        }
+        let links = self.table.remove(key.index);
+        self.close_gap(links);
+        links.scope
     }
 }

@@ -9,13 +9,14 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
+use std::slice;
 use std::sync::Arc;
 use std::task::Waker;
 
 pub(crate) use fetch::{Fetched, Shot};
 
 use crate::Instant;
-use crate::debris::{Debris, Remains};
+use crate::debris::{Debris, Item, Remains};
 use crate::driver::{Completion, Driver, Request, Scratch, Wait, flags, opcode};
 use crate::error::Cause;
 use crate::inbox::{Inbox, RuntimeId};
@@ -123,7 +124,7 @@ impl Core {
             deaf,
             driver,
             table: Table::new(),
-            scopes: Scopes::default(),
+            scopes: Scopes::new(),
             timers,
             heap: Heap::default(),
             kernel_sleeps: 0,
@@ -157,36 +158,48 @@ impl Core {
             // Multishots outlive their waiters, and a sleep is a timeout itself.
             Ok(deadline) => deadline.filter(|_| kind == Kind::OneShot),
             Err(number) => {
-                self.debris.drops.push(waker);
+                self.debris.drop_waker(Some(waker));
                 return Start::Cancelled(self.cause(number));
             }
         };
         let places = if deadline.is_some() { 2 } else { 1 };
-        // Nobody overtakes what waits already. Described before a slot is taken: it may panic.
+        // Nobody overtakes what waits already.
         let key = if self.backlog.is_empty() && self.driver.reserve(places) {
-            let request = describe(self.driver.scratch(0));
-            deadline = deadline.filter(|_| !waits_in_worker(request.opcode));
-            let key = self.table.insert(State::InFlight, kind);
-            let request = request.with_token(key.token());
-            match deadline {
-                None => self.driver.submit(&[request]),
-                Some((at, _)) => {
-                    let timeout = link_timeout(key, at, self.driver.scratch(1));
-                    self.driver.submit(&[linked(request), timeout]);
-                }
-            }
-            self.submitted();
-            key
+            self.place(describe, kind, &mut deadline)
         } else {
             self.put_back(describe, kind, &mut deadline)
         };
         self.kernel_sleeps += u32::from(kind == Kind::Sleep);
-        self.link(key.index, scope);
-        self.table.slot(key).waker = Some(waker);
+        self.enlist(key, scope, Some(waker));
         if let Some((_, timed)) = deadline {
             self.carry(key, timed);
         }
         Start::Started(key)
+    }
+
+    /// Puts an operation into the queue, with its deadline behind it.
+    fn place(
+        &mut self,
+        describe: &mut dyn FnMut(&mut Scratch) -> Request,
+        kind: Kind,
+        deadline: &mut Option<(Instant, ScopeIndex)>,
+    ) -> Key {
+        // Before a slot is taken: it may panic.
+        let mut request = describe(self.driver.scratch(0));
+        let key = self.table.insert(State::InFlight, kind);
+        request.set_token(key.token());
+        if waits_in_worker(request.opcode) {
+            *deadline = None;
+        }
+        match *deadline {
+            None => self.driver.submit(slice::from_ref(&request)),
+            Some((at, _)) => {
+                let timeout = link_timeout(key, at, self.driver.scratch(1));
+                self.driver.submit(&[linked(request), timeout]);
+            }
+        }
+        self.submitted();
+        key
     }
 
     fn submitted(&mut self) {
@@ -228,11 +241,15 @@ impl Core {
         waker: Option<Waker>,
     ) -> Key {
         let key = self.table.insert(state, Kind::OneShot);
-        self.link(key.index, scope);
-        let slot = self.table.slot(key);
-        slot.word = word;
-        slot.waker = waker;
+        self.enlist(key, scope, waker);
+        self.table.at(key.index).word = word;
         key
+    }
+
+    /// Registers a new slot: it is a leaf of `scope` and wakes `waker`.
+    fn enlist(&mut self, key: Key, scope: ScopeIndex, waker: Option<Waker>) {
+        self.table.at(key.index).waker = waker;
+        self.link(key.index, scope);
     }
 
     /// A sleep in the heap.
@@ -243,7 +260,7 @@ impl Core {
         waker: Waker,
     ) -> Start {
         if let Err(number) = self.refuse_or_deadline(scope) {
-            self.debris.drops.push(waker);
+            self.debris.drop_waker(Some(waker));
             return Start::Cancelled(self.cause(number));
         }
         let key = self.start_leaf(State::Timer, NOWHERE, scope, Some(waker));
@@ -263,10 +280,13 @@ impl Core {
     pub(crate) fn start_join(&mut self, index: u32, generation: u32, scope: ScopeIndex) -> Key {
         // A request that is pending is forwarded to the task, as one that comes later is. It is
         // used up when the task has used it up.
-        self.nearest_deadline(scope);
-        let pending = self.scopes.pending(scope);
+        let mut pending = None;
+        if !self.scopes.is_quiet() {
+            self.nearest_deadline(scope);
+            pending = self.scopes.pending(scope);
+        }
         let key = self.start_leaf(State::Join, index, scope, None);
-        self.table.slot(key).res = generation as i32;
+        self.table.at(key.index).res = generation as i32;
         if let Some(number) = pending {
             self.hit(key.index, number);
         }
@@ -297,6 +317,9 @@ impl Core {
         &mut self,
         scope: ScopeIndex,
     ) -> Result<Option<(Instant, ScopeIndex)>, u64> {
+        if self.scopes.is_quiet() {
+            return Ok(None);
+        }
         let deadline = self.nearest_deadline(scope);
         match self.scopes.take_pending(scope) {
             Some(number) => Err(number),
@@ -339,7 +362,7 @@ impl Core {
 
     /// The operation in `key` has the deadline of `timed` behind it.
     fn carry(&mut self, key: Key, timed: ScopeIndex) {
-        let generation = self.scopes.generation(timed);
+        let generation = self.scopes.key_of(timed).generation;
         self.scopes.at(timed).carrier = key.index;
         let slot = self.table.slot(key);
         slot.carrier = true;
@@ -441,10 +464,12 @@ impl Core {
         if slot.kind == Kind::Multishot {
             return self.complete_shot(completion, tasks);
         }
-        if slot.carrier {
+        let slot = if slot.carrier {
             self.carried(token.index(), res);
-        }
-        let slot = self.table.at(token.index());
+            self.table.at(token.index())
+        } else {
+            slot
+        };
         if slot.cancel == Cancel::AwaitsNotif {
             slot.cancel = Cancel::No; // The result came before; this gives the buffer back (R5).
         } else {
@@ -491,12 +516,19 @@ impl Core {
         self.kernel_sleeps -= u32::from(slot.kind == Kind::Sleep);
         if slot.state == State::Orphaned {
             let remains = Remains::of(slot);
-            self.table.remove(index);
+            let links = self.table.remove(index);
+            self.close_gap(links);
             self.counts.orphans += 1;
-            self.debris.remains.extend(remains);
+            self.leave_remains(remains);
         } else {
             slot.state = State::Done;
             self.wake(index, tasks);
+        }
+    }
+
+    fn leave_remains(&mut self, remains: Option<Remains>) {
+        if let Some(remains) = remains {
+            self.debris.push(Item::Remains(remains));
         }
     }
 
@@ -555,7 +587,7 @@ impl Core {
         match TaskNumber::of(&waker) {
             // Dropping a waker of ours does nothing.
             Some(number) if number.inbox() == self.inbox.number() => tasks.wake(number),
-            _ => self.debris.wakers.push(waker),
+            _ => self.debris.push(Item::Wake(waker)),
         }
     }
 

@@ -2,12 +2,13 @@
 
 use super::{Core, placing};
 use crate::Instant;
-use crate::debris::Remains;
+use crate::debris::{Item, Remains};
 use crate::error::Cause;
-use crate::op::table::{Cancel, Key, Kind, NO_SLOT, State};
+use crate::op::table::{Cancel, Key, Kind, Links, NO_SLOT, State};
 use crate::op::{Orphan, Token, is_stopped};
 use crate::scope::{Deadline, ScopeIndex, ScopeKey};
 use crate::timers::{NOWHERE, Waiter};
+use std::task::Waker;
 
 /// How often a cancel is sent for one operation: the kernel answers ENOENT or EALREADY also when
 /// it looked at the wrong moment (R8).
@@ -35,7 +36,8 @@ impl Core {
         self.scopes.at(scope).fired = true;
         self.disarm_scope(scope);
         if let Some(waker) = self.scopes.at(scope).waker.take() {
-            self.debris.wakers.push(waker); // With no leaf below, nobody else would be woken.
+            // With no leaf below, nobody else would be woken.
+            self.debris.push(Item::Wake(waker));
         }
         self.request(scope)
     }
@@ -83,15 +85,15 @@ impl Core {
                 (slot.res, slot.word) = (-libc::ECANCELED, 0);
             }
             (State::Join, _) => {
-                self.debris.forwards.push((slot.word, slot.res as u32));
                 slot.cause = number;
-                return;
+                let task = Item::Forward(slot.word, slot.res as u32);
+                return self.debris.push(task);
             }
         }
         let slot = self.table.slot(key);
         slot.cause = number;
         if let Some(waker) = slot.waker.take() {
-            self.debris.wakers.push(waker);
+            self.debris.push(Item::Wake(waker));
         }
     }
 
@@ -210,12 +212,12 @@ impl Core {
         let slot = self.table.slot(key);
         let waker = slot.waker.take();
         slot.cold().orphan = Some(orphan);
-        self.debris.drops.extend(waker);
+        self.debris.drop_waker(waker);
         if self.table.slot(key).state == State::Done {
             let remains = Remains::of(self.table.slot(key));
             self.vacate(key);
             self.counts.orphans += 1;
-            self.debris.remains.extend(remains);
+            self.leave_remains(remains);
             return;
         }
         self.orphan(key);
@@ -226,7 +228,7 @@ impl Core {
         match self.table.slot(key).state {
             State::InFlight => {
                 let waker = self.table.slot(key).waker.take();
-                self.debris.drops.extend(waker);
+                self.debris.drop_waker(waker);
                 return self.orphan(key);
             }
             State::Queued => self.cancel_queued(key),
@@ -260,7 +262,7 @@ impl Core {
     fn lose_carrier(&mut self, index: ScopeIndex, generation: u32) {
         if let Some(scope) = self.scopes.find(index, generation) {
             scope.carrier = NO_SLOT;
-            self.scope_pending(ScopeKey { index, generation });
+            self.await_timer(ScopeKey { index, generation });
         }
     }
 
@@ -295,12 +297,20 @@ impl Core {
     }
 
     pub(super) fn unlink(&mut self, index: u32) {
-        let slot = self.table.at(index);
-        let (scope, previous, next) = (slot.scope, slot.previous, slot.next);
+        let links = self.table.at(index).unlink();
+        self.close_gap(links);
+    }
+
+    /// Joins the neighbours of a slot that has left their list.
+    pub(super) fn close_gap(&mut self, links: Links) {
+        let Links {
+            scope,
+            previous,
+            next,
+        } = links;
         if scope == ScopeIndex::NONE {
             return;
         }
-        slot.scope = ScopeIndex::NONE;
         match previous {
             NO_SLOT => self.scopes.at(scope).first_leaf = next,
             previous => self.table.at(previous).next = next,
@@ -352,7 +362,7 @@ impl Core {
             leaf = next;
         }
         self.disarm_scope(key.index);
-        let scope = self.scopes.close(key.index);
+        let waker = self.scopes.close(key.index);
         // What was last to wait for its timer is usually first to end: nothing piles up here.
         while let Some(last) = self.arming.last() {
             if self.scopes.find(last.index, last.generation).is_some() {
@@ -360,24 +370,33 @@ impl Core {
             }
             self.arming.pop();
         }
-        self.debris.drops.extend(scope.waker);
+        self.debris.drop_waker(waker);
         Closed { timed_out, unheard }
     }
 
-    /// A scope's body is pending: if no operation carries its deadline, its own timer will be
-    /// armed once the loop is about to sleep. Its waker is woken when it fires.
+    /// A scope's body is pending: `waker` is woken when it fires.
     ///
-    /// `false`: it has fired, and needs no waker.
-    pub(crate) fn scope_pending(&mut self, key: ScopeKey) -> bool {
+    /// `true`: it has fired, and nothing below it waits.
+    pub(crate) fn scope_pending(&mut self, key: ScopeKey, waker: Waker) -> bool {
         let scope = self.scopes.at(key.index);
         if scope.fired {
-            return false;
+            self.debris.drop_waker(Some(waker));
+            return !self.scopes.has_leaves(key.index);
         }
-        if scope.carrier == NO_SLOT && !scope.arming && scope.place == NOWHERE {
+        let old = scope.waker.replace(waker);
+        self.debris.drop_waker(old);
+        self.await_timer(key);
+        false
+    }
+
+    /// If no operation carries the deadline of a scope, its own timer will be armed once the loop
+    /// is about to sleep.
+    fn await_timer(&mut self, key: ScopeKey) {
+        let scope = self.scopes.at(key.index);
+        if !scope.fired && scope.carrier == NO_SLOT && !scope.arming && scope.place == NOWHERE {
             scope.arming = true;
             self.arming.push(key);
         }
-        true
     }
 
     pub(super) fn arm_scope(&mut self, key: ScopeKey) {

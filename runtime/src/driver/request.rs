@@ -152,8 +152,12 @@ impl Request {
     }
 
     pub(crate) const fn with_token(mut self, token: Token) -> Self {
-        self.user_data = token.user_data();
+        self.set_token(token);
         self
+    }
+
+    pub(crate) const fn set_token(&mut self, token: Token) {
+        self.user_data = token.user_data();
     }
 }
 

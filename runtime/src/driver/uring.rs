@@ -11,6 +11,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::ptr;
 use std::sync::Arc;
 
 use io_uring::{IoUring, Probe, squeue};
@@ -83,6 +84,8 @@ pub(crate) struct Uring {
     scratch: Box<[Scratch]>,
     /// Entries that were ever queued: the next one's place in `scratch`.
     queued: usize,
+    /// Places that the submission queue has, at least: the kernel only makes more.
+    room: usize,
     /// Signalled by the kernel on each completion; there once it is asked for.
     event_fd: Option<Arc<OwnedFd>>,
     /// A second descriptor of the ring, for those who send messages to it.
@@ -132,6 +135,7 @@ impl Uring {
             enter_flags,
             scratch: (0..features.sq_entries).map(|_| Scratch::new()).collect(),
             queued: 0,
+            room: 0,
             event_fd: None,
             shared_fd: shared_fd.map(Arc::new),
             stats: DriverStats::default(),
@@ -146,17 +150,24 @@ impl Uring {
     }
 
     pub(super) fn reserve(&mut self, n: usize) -> bool {
-        if self.free() >= n {
-            return true;
+        self.room >= n || self.make_room(n)
+    }
+
+    #[cold]
+    fn make_room(&mut self, n: usize) -> bool {
+        self.room = self.free();
+        if self.room < n {
+            // Submits only: what completes stays where it is until the turn fetches it.
+            self.stats.enters += 1;
+            let _ = sys::enter(self.enter_fd, self.unsubmitted(), 0, self.enter_flags, None);
+            self.room = self.free();
         }
-        // Submits only: what completes stays where it is until the turn fetches it.
-        self.stats.enters += 1;
-        let _ = sys::enter(self.enter_fd, self.unsubmitted(), 0, self.enter_flags, None);
-        self.free() >= n
+        self.room >= n
     }
 
     pub(super) fn scratch(&mut self, i: usize) -> &mut Scratch {
-        let place = (self.queued + i) % self.scratch.len();
+        // A queue's length is a power of two.
+        let place = (self.queued + i) & (self.scratch.len() - 1);
         let scratch = &mut self.scratch[place];
         scratch.clear();
         scratch
@@ -165,17 +176,20 @@ impl Uring {
     pub(super) fn submit(&mut self, chain: &[Request]) {
         let mut sq = self.ring.submission();
         for request in chain {
-            // SAFETY: both are 64 plain bytes in the layout of `struct io_uring_sqe` (asserted).
-            let entry = unsafe { std::mem::transmute::<Request, squeue::Entry>(*request) };
+            let entry = ptr::from_ref(request).cast::<squeue::Entry>();
+            // SAFETY: both are 64 plain bytes in the layout of `struct io_uring_sqe`, equally
+            // aligned (asserted).
+            let entry = unsafe { &*entry };
             // SAFETY: what the entry points at stays valid until its completion: memory of a
             // payload that its slot or its future keeps (R1), or scratch until it is taken.
-            let pushed = unsafe { sq.push(&entry) };
+            let pushed = unsafe { sq.push(entry) };
             assert!(
                 pushed.is_ok(),
                 "R3: a chain was submitted for which no room was reserved"
             );
         }
         self.queued += chain.len();
+        self.room -= chain.len();
     }
 
     pub(super) fn enter(&mut self, wait: Wait) -> io::Result<()> {
@@ -305,6 +319,7 @@ impl Uring {
 }
 
 const _: () = assert!(size_of::<Request>() == size_of::<squeue::Entry>());
+const _: () = assert!(align_of::<Request>() == align_of::<squeue::Entry>());
 
 impl Drop for Uring {
     fn drop(&mut self) {

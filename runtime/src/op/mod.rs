@@ -24,6 +24,7 @@ use crate::driver::{Request, Scratch};
 use crate::error::Cause;
 use crate::inbox::RuntimeId;
 use crate::runtime::Runtime;
+use crate::task::TaskNumber;
 
 /// Something the kernel does for a program: described once, decoded once.
 ///
@@ -266,13 +267,12 @@ fn begin<O: Operation>(
     kind: Kind,
 ) -> Result<(RuntimeId, Key), Cqe> {
     // Cloned here, since a waker's clone is user code (R10).
-    let waker = waker.clone();
+    let waker = TaskNumber::clone_of(waker);
     let started = current::with(|current| {
         let (runtime, current) = current?;
         let scope = runtime.scope_here(current);
         let mut describe = |scratch: &mut Scratch| operation.request(scratch);
-        let start = runtime.core().start(&mut describe, scope, waker, kind);
-        runtime.settle();
+        let start = runtime.with_core(|core| core.start(&mut describe, scope, waker, kind));
         Some((runtime.id(), start))
     });
     match started {

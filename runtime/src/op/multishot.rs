@@ -96,8 +96,7 @@ impl<O: Operation + Clone> Multishot<O> {
         if let Some(key) = self.armed {
             current::with_id(self.runtime, |owner: Option<&Runtime>| {
                 if let Some(owner) = owner {
-                    owner.core().leave_shot(key);
-                    owner.settle();
+                    owner.with_core(|core| core.leave_shot(key));
                 }
             });
         }

@@ -215,24 +215,22 @@ impl Table {
         }
     }
 
-    /// Makes the slot vacant. It is in no list, and not the kernel's any more; its waker and what
-    /// it kept have been taken.
-    pub(crate) fn remove(&mut self, index: u32) {
+    /// Makes the slot vacant. It is not the kernel's any more; its waker and what it kept have
+    /// been taken. Gives where it was a leaf: it is to be taken out of that list.
+    pub(crate) fn remove(&mut self, index: u32) -> Links {
         let vacant = self.vacant;
         let slot = self.at(index);
-        debug_assert!(
-            slot.scope == ScopeIndex::NONE,
-            "a vacant slot in a scope's list"
-        );
         debug_assert!(
             slot.waker.is_none() && slot.cold.is_none(),
             "a vacant slot keeps something"
         );
+        let links = slot.unlink();
         slot.state = State::Vacant;
         slot.generation = slot.generation.wrapping_add(1);
         slot.next = vacant;
         self.vacant = index;
         self.used -= 1;
+        links
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -250,7 +248,24 @@ impl Table {
     }
 }
 
+/// Where a slot is, or was, a leaf.
+#[derive(Clone, Copy)]
+pub(crate) struct Links {
+    pub(crate) scope: ScopeIndex,
+    pub(crate) previous: u32,
+    pub(crate) next: u32,
+}
+
 impl Slot {
+    /// Is a leaf of no scope from here on. Its neighbours do not know yet.
+    pub(crate) const fn unlink(&mut self) -> Links {
+        Links {
+            scope: std::mem::replace(&mut self.scope, ScopeIndex::NONE),
+            previous: self.previous,
+            next: self.next,
+        }
+    }
+
     pub(crate) fn cold(&mut self) -> &mut Cold {
         self.cold.get_or_insert_default()
     }

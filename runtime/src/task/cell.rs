@@ -22,6 +22,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::debris::quietly;
 use crate::scope::ScopeIndex;
+use crate::task::TaskNumber;
 
 /// What a panic left.
 pub(crate) type PanicPayload = Box<dyn Any + Send>;
@@ -224,7 +225,7 @@ impl TaskCell {
                 None
             }
             _ => {
-                self.header().joiner.set(Some(waker.clone()));
+                self.header().joiner.set(Some(TaskNumber::clone_of(waker)));
                 old
             }
         }

@@ -213,17 +213,13 @@ impl<T> Future for Task<T> {
         let join = current::with(|current| {
             let (runtime, current) = current.filter(|(runtime, _)| runtime.id() == self.runtime)?;
             let scope = runtime.scope_here(current);
-            let mut core = runtime.core();
-            let key = match self.join {
+            Some(runtime.with_core(|core| match self.join {
                 Some(key) => {
                     core.reattach(key.index, scope);
                     key
                 }
                 None => core.start_join(header.index.get(), header.generation.get(), scope),
-            };
-            drop(core);
-            runtime.settle();
-            Some(key)
+            }))
         });
         self.join = join.or(self.join);
         Poll::Pending
@@ -373,7 +369,7 @@ pub fn yield_now() -> impl Future<Output = io::Result<()>> {
         let refused = current::with(|current| {
             let (runtime, current) = current?;
             current.yielded.set(true);
-            runtime.checkpoint(current.scope.get())
+            runtime.checkpoint(current)
         });
         if let Some(cause) = refused {
             return Poll::Ready(Err(cause.error()));

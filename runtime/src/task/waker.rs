@@ -50,6 +50,14 @@ impl TaskNumber {
         ptr::eq(waker.vtable(), &VTABLE).then(|| Self(waker.data().addr() as u64))
     }
 
+    /// A clone of a waker: of ours by copying its number, without the way through its vtable.
+    pub(crate) fn clone_of(waker: &Waker) -> Waker {
+        match Self::of(waker) {
+            Some(number) => ManuallyDrop::into_inner(number.waker()),
+            None => waker.clone(),
+        }
+    }
+
     /// A waker that need not be dropped.
     pub(crate) fn waker(self) -> ManuallyDrop<Waker> {
         // SAFETY: the vtable's functions take any number: they never follow it as a pointer.
