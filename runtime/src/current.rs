@@ -79,6 +79,12 @@ fn find(id: RuntimeId) -> Option<Rc<Runtime>> {
         .flatten()
 }
 
+/// The runtime `id`, which is not turning, of a future that has a slot in it.
+#[cold]
+pub(crate) fn absent(id: RuntimeId) -> Rc<Runtime> {
+    find(id).expect("R9: a runtime stays registered while a future has a slot in it")
+}
+
 pub(crate) fn register(runtime: Rc<Runtime>) {
     RUNTIMES.with(|all| all.borrow_mut().push(runtime));
 }

@@ -168,25 +168,20 @@ impl DeadlineScope {
     /// Ends the scope. What still waits in it (an operation that was polled by reference) belongs
     /// to the scope around it from here on.
     pub fn close(&mut self) -> Expiry {
-        let State::Open(id, key) = std::mem::replace(&mut self.state, State::Closed) else {
-            return Expiry {
-                timed_out: false,
-                heard: false,
-            };
+        let mut expiry = Expiry {
+            timed_out: false,
+            heard: false,
         };
-        current::with_id(id, |runtime: Option<&Runtime>| match runtime {
-            Some(runtime) => {
+        if let State::Open(id, key) = self.state {
+            current::with_id(id, |runtime: Option<&Runtime>| {
+                let Some(runtime) = runtime else { return };
                 let closed = runtime.with_core(|core| core.close_scope(key));
-                Expiry {
-                    timed_out: closed.timed_out,
-                    heard: !closed.unheard,
-                }
-            }
-            None => Expiry {
-                timed_out: false,
-                heard: false,
-            },
-        })
+                expiry.timed_out = closed.timed_out;
+                expiry.heard = !closed.unheard;
+            });
+        }
+        self.state = State::Closed;
+        expiry
     }
 }
 

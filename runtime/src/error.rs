@@ -1,7 +1,6 @@
 //! The one currency of errors: `io::Error`, with a cancellation or a time-out inside.
 
 use std::error::Error;
-use std::rc::Rc;
 use std::{fmt, io};
 
 use crate::BufResult;
@@ -239,13 +238,16 @@ fn time_out_inside(error: io::Error) -> io::Error {
 }
 
 /// Why an operation ended with ECANCELED (contract C8: who cancelled decides, never errno).
-#[derive(Clone, Debug, Default)]
+// As wide as what travels beside it: parts of a word that were written one by one are slow to
+// read as a whole.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(u64)]
 pub(crate) enum Cause {
     /// Nobody here asked: the descriptor was closed, or the ring taken down.
     #[default]
     Foreign,
-    /// A request that travelled through the scopes, with its reason.
-    Request(Option<Rc<str>>),
+    /// A request that travelled through the scopes.
+    Request,
     /// The runtime ended.
     Ended,
     /// Polled outside of its runtime.
@@ -258,10 +260,7 @@ impl Cause {
     #[cold]
     pub(crate) fn error(self) -> io::Error {
         match self {
-            Self::Request(reason) => Cancelled {
-                reason: reason.map(|reason| reason.to_string()),
-            }
-            .into(),
+            Self::Request => Cancelled::default().into(),
             Self::Foreign => io::Error::new(
                 io::ErrorKind::ConnectionAborted,
                 "closed: the descriptor was closed or shut down under the operation",

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use crate::current;
 use crate::driver::sim;
-use crate::driver::{Config, Driver, DriverKind, Features, Reason, Unavailable, Uring};
+use crate::driver::{Config, Driver, DriverKind, Features, Reason, Unavailable};
 use crate::handle::Handle;
 use crate::inbox::Inbox;
 use crate::runtime::{Runtime, leaks};
@@ -129,10 +129,10 @@ impl Builder {
 
     fn driver(&self) -> Result<Driver, Unavailable> {
         if let Some(kernel) = &self.sim {
-            return Ok(Driver::Sim(sim::Driver::new(kernel)));
+            return Ok(Driver::sim(kernel));
         }
         match env::var("CORING_DRIVER").as_deref() {
-            Err(_) | Ok("" | "auto" | "uring") => Uring::new(self.config).map(Driver::Uring),
+            Err(_) | Ok("" | "auto" | "uring") => Driver::uring(self.config),
             Ok(name) => {
                 let reason = Reason::UnknownDriver {
                     name: name.to_owned(),
@@ -261,10 +261,7 @@ impl Runner {
 
     /// What the ring was set up with; `None` on other drivers.
     pub fn features(&self) -> Option<Features> {
-        match &self.runtime.core().driver {
-            Driver::Uring(uring) => Some(uring.features()),
-            _ => None,
-        }
+        self.runtime.core().driver.features()
     }
 
     /// Whether the driver knows an opcode.

@@ -363,52 +363,49 @@ impl Runtime {
 
     // ---- leaves ----
 
-    pub(crate) fn poll_slot(&self, key: Key, waker: &Waker) -> Fetched {
-        let here = self.polled_here();
-        let new = TaskNumber::clone_of(waker); // User code, so not while something is borrowed.
-        let fetched = self.with_core(|core| {
-            let fetched = core.fetch(key, here);
-            match fetched {
-                Fetched::Pending => core.set_waker(key, new),
-                _ => core.debris.drop_waker(Some(new)),
+    /// What is in a slot, for a task that is polled in this runtime.
+    pub(crate) fn poll_slot(&self, key: Key, current: &Current, waker: &Waker) -> Fetched {
+        let scope = self.scope_here(current);
+        let mut waker = Lent::new(waker);
+        self.with_core(|core| {
+            let fetched = core.fetch(key, Some(scope));
+            if let Fetched::Pending = fetched {
+                core.set_waker(key, waker.take());
             }
             fetched
-        });
-        match fetched {
-            Fetched::Pending if here.is_none() => self.poll_from_outside(key, waker),
-            fetched => fetched,
-        }
-    }
-
-    pub(crate) fn poll_shot(&self, key: Key, waker: &Waker) -> Shot {
-        let here = self.polled_here();
-        let new = TaskNumber::clone_of(waker);
-        let shot = self.with_core(|core| {
-            let shot = core.fetch_shot(key, here);
-            match shot {
-                Shot::Pending => core.set_waker(key, new),
-                _ => core.debris.drop_waker(Some(new)),
-            }
-            shot
-        });
-        if let (Shot::Pending, None) = (&shot, here) {
-            return Shot::Cqe(Cqe::cancelled(Cause::NotRunning));
-        }
-        shot
-    }
-
-    /// The scope of the poll, if it is one of this runtime's tasks that polls.
-    fn polled_here(&self) -> Option<ScopeIndex> {
-        current::with(|current| match current {
-            Some((runtime, current)) if runtime.id == self.id => Some(self.scope_here(current)),
-            _ => None,
         })
     }
 
-    /// An operation is polled that belongs to another loop, which is not turning: waiting could
-    /// take for ever. It is cancelled there, and its outcome is an error, with the buffer.
+    /// The next completion of a multishot, for a task that is polled in this runtime.
+    pub(crate) fn poll_shot(&self, key: Key, current: &Current, waker: &Waker) -> Shot {
+        let scope = self.scope_here(current);
+        let mut waker = Lent::new(waker);
+        self.with_core(|core| {
+            let shot = core.fetch_shot(key, Some(scope));
+            if let Shot::Pending = shot {
+                core.set_waker(key, waker.take());
+            }
+            shot
+        })
+    }
+
+    /// As `poll_shot`, where this loop is not turning.
     #[cold]
-    fn poll_from_outside(&self, key: Key, waker: &Waker) -> Fetched {
+    pub(crate) fn poll_shot_from_outside(&self, key: Key) -> Shot {
+        match self.with_core(|core| core.fetch_shot(key, None)) {
+            Shot::Pending => Shot::Cqe(Cqe::cancelled(Cause::NotRunning)),
+            shot => shot,
+        }
+    }
+
+    /// An operation is polled that belongs to this loop, which is not turning: waiting could
+    /// take for ever. It is cancelled, and its outcome is an error, with the buffer.
+    #[cold]
+    pub(crate) fn poll_slot_from_outside(&self, key: Key, waker: &Waker) -> Fetched {
+        match self.with_core(|core| core.fetch(key, None)) {
+            Fetched::Pending => {}
+            fetched => return fetched,
+        }
         let pumped = self.with_core(|core| {
             core.give_up(key);
             core.pump(Wait::No, &mut self.tasks())
@@ -565,5 +562,24 @@ impl Runtime {
         if self.core().table.len() == 0 {
             current::deregister(self.id);
         }
+    }
+}
+
+/// A waker to be cloned while something is borrowed, if it comes to that: the clone of a foreign
+/// one, which is user code, is made before (R10).
+struct Lent<'a> {
+    waker: &'a Waker,
+    foreign: Option<Waker>,
+}
+
+impl<'a> Lent<'a> {
+    fn new(waker: &'a Waker) -> Self {
+        let foreign = TaskNumber::of(waker).is_none().then(|| waker.clone());
+        Self { waker, foreign }
+    }
+
+    fn take(&mut self) -> Waker {
+        let foreign = self.foreign.take();
+        foreign.unwrap_or_else(|| TaskNumber::clone_of(self.waker))
     }
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::Instant;
-use crate::core::{Fetched, Start};
+use crate::core::Fetched;
 use crate::current;
 use crate::driver::{Request, Scratch, opcode};
 use crate::error::Cause;
@@ -86,49 +86,43 @@ impl Timer {
         }
     }
 
-    /// `Some`: it is over already.
-    fn start(&mut self, waker: &Waker) -> Option<io::Result<()>> {
+    /// Begins to wait. An error: it is over.
+    fn start(&mut self, waker: &Waker) -> Result<(), Cause> {
         let waker = TaskNumber::clone_of(waker);
-        let stage = self.stage;
-        let started = current::with(|current| {
-            let (runtime, current) = current?;
+        current::with(|current| {
+            let (runtime, current) = current.ok_or(Cause::NoRuntime)?;
             let now = runtime.now();
-            let deadline = match stage {
+            let deadline = match self.stage {
                 Stage::After(span) => now + span,
                 Stage::At(deadline) => deadline,
-                Stage::Yielded | Stage::Waiting(..) | Stage::Over => return None,
+                Stage::Yielded | Stage::Waiting(..) | Stage::Over => {
+                    unreachable!("a timer starts once")
+                }
             };
-            let scope = runtime.scope_here(current);
             if deadline <= now {
                 if let Some(cause) = runtime.checkpoint(current) {
-                    return Some((runtime.id(), Some(Start::Cancelled(cause))));
+                    return Err(cause);
                 }
                 current.yielded.set(true);
                 waker.wake();
-                return Some((runtime.id(), None));
+                self.stage = Stage::Yielded;
+                return Ok(());
             }
-            let start = runtime.with_core(|core| {
+            let scope = runtime.scope_here(current);
+            let started = runtime.with_core(|core| {
                 if core.sleeps_in_kernel() && deadline != Instant::FAR_FUTURE {
-                    let mut describe = |scratch: &mut Scratch| describe(deadline, scratch);
+                    let mut describe = |scratch: &mut Scratch, place: &mut Request| {
+                        *place = describe(deadline, scratch);
+                    };
                     core.start(&mut describe, scope, waker, Kind::Sleep)
                 } else {
                     core.start_timer(deadline, scope, waker)
                 }
             });
-            Some((runtime.id(), Some(start)))
-        });
-        match started {
-            Some((runtime, Some(Start::Started(key)))) => {
-                self.stage = Stage::Waiting(runtime, key);
-                None
-            }
-            Some((_, None)) => {
-                self.stage = Stage::Yielded;
-                None
-            }
-            Some((_, Some(Start::Cancelled(cause)))) => Some(Err(cause.error())),
-            None => Some(Err(Cause::NoRuntime.error())),
-        }
+            let key = started.ok_or_else(|| runtime.core().refusal())?;
+            self.stage = Stage::Waiting(runtime.id(), key);
+            Ok(())
+        })
     }
 }
 
@@ -153,7 +147,10 @@ impl Future for Timer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let over = match self.stage {
-            Stage::After(_) | Stage::At(_) => self.start(cx.waker()),
+            Stage::After(_) | Stage::At(_) => {
+                let started = self.start(cx.waker());
+                started.err().map(|cause| Err(cause.error()))
+            }
             Stage::Yielded => Some(Ok(())),
             Stage::Waiting(runtime, key) => match poll_slot(runtime, key, cx.waker()) {
                 Fetched::Final(cqe) => Some(decode(cqe)),

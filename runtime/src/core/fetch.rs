@@ -30,7 +30,7 @@ impl Core {
             if let Some(scope) = scope
                 && slot.scope != scope
             {
-                self.reattach(key.index, scope);
+                self.reattach(key.index(), scope);
             }
             return Fetched::Pending;
         }
@@ -73,25 +73,25 @@ impl Core {
                 };
                 return Shot::Last(cqe);
             }
-            self.unlink(key.index);
+            self.unlink(key.index());
             return Shot::Cqe(cqe);
         }
         let number = std::mem::take(&mut slot.cause);
         if number != 0 {
             let scope = slot.scope;
-            self.unlink(key.index);
+            self.unlink(key.index());
             self.delivered(scope, number);
             return Shot::Cqe(Cqe::cancelled(self.cause(number)));
         }
         if let Some(scope) = scope {
-            self.reattach(key.index, scope);
+            self.reattach(key.index(), scope);
         }
         Shot::Pending
     }
 
     /// The wait for the multishot in `key` is given up; it stays armed.
     pub(crate) fn leave_shot(&mut self, key: Key) {
-        self.unlink(key.index);
+        self.unlink(key.index());
         let slot = self.table.slot(key);
         let waker = slot.waker.take();
         // One that ended because it was cancelled in the queue still says why.
@@ -116,7 +116,7 @@ impl Core {
         if let waker @ Some(_) = slot.waker.take() {
             self.debris.drop_waker(waker);
         }
-        let links = self.table.remove(key.index);
+        let links = self.table.remove(key.index());
         self.close_gap(links);
         links.scope
     }

@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::slice;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -52,6 +51,8 @@ pub(crate) struct Core {
     busy_turns: u32,
     /// When the driver's clock was last read.
     clock: Instant,
+    /// Why nothing was started, the last time.
+    refusal: Cause,
     /// Cancels to be sent before anything else (R8).
     cancels: VecDeque<Token>,
     /// Operations that wait for a place in the submission queue.
@@ -110,12 +111,8 @@ impl Drop for OwnScratch {
     }
 }
 
-/// What became of an operation that was to start.
-pub(crate) enum Start {
-    Started(Key),
-    /// A request to cancel was pending: nothing was submitted.
-    Cancelled(Cause),
-}
+/// Describes an operation in its place in the queue.
+pub(crate) type Describe<'a> = dyn FnMut(&mut Scratch, &mut Request) + 'a;
 
 impl Core {
     pub(crate) fn new(mut driver: Driver, timers: Timers, inbox: &'static Inbox) -> Self {
@@ -132,6 +129,7 @@ impl Core {
             due: Vec::new(),
             busy_turns: 0,
             clock: Instant::ZERO,
+            refusal: Cause::Foreign,
             cancels: VecDeque::new(),
             backlog: VecDeque::new(),
             lent: Vec::new(),
@@ -146,22 +144,23 @@ impl Core {
 
     // ---- downwards: from futures to the driver ----
 
-    /// Starts an operation under `scope`: takes a slot, registers, submits.
+    /// Starts an operation under `scope`: takes a slot, registers, submits. `None`: a request to
+    /// stop was pending, see [`refusal`](Self::refusal), and nothing was submitted.
     pub(crate) fn start(
         &mut self,
-        describe: &mut dyn FnMut(&mut Scratch) -> Request,
+        describe: &mut Describe<'_>,
         scope: ScopeIndex,
         waker: Waker,
         kind: Kind,
-    ) -> Start {
-        let mut deadline = match self.refuse_or_deadline(scope) {
-            // Multishots outlive their waiters, and a sleep is a timeout itself.
-            Ok(deadline) => deadline.filter(|_| kind == Kind::OneShot),
-            Err(number) => {
-                self.debris.drop_waker(Some(waker));
-                return Start::Cancelled(self.cause(number));
+    ) -> Option<Key> {
+        let mut deadline = None;
+        if !self.scopes.is_quiet() {
+            match self.refuse_or_deadline(scope) {
+                // Multishots outlive their waiters, and a sleep is a timeout itself.
+                Ok(nearest) => deadline = nearest.filter(|_| kind == Kind::OneShot),
+                Err(number) => return self.refuse(number, waker),
             }
-        };
+        }
         let places = if deadline.is_some() { 2 } else { 1 };
         // Nobody overtakes what waits already.
         let key = if self.backlog.is_empty() && self.driver.reserve(places) {
@@ -174,32 +173,42 @@ impl Core {
         if let Some((_, timed)) = deadline {
             self.carry(key, timed);
         }
-        Start::Started(key)
+        Some(key)
+    }
+
+    #[cold]
+    fn refuse(&mut self, number: u64, waker: Waker) -> Option<Key> {
+        self.debris.drop_waker(Some(waker));
+        self.refusal = self.cause(number);
+        None
+    }
+
+    /// Why nothing was started, the last time.
+    pub(crate) const fn refusal(&self) -> Cause {
+        self.refusal
     }
 
     /// Puts an operation into the queue, with its deadline behind it.
     fn place(
         &mut self,
-        describe: &mut dyn FnMut(&mut Scratch) -> Request,
+        describe: &mut Describe<'_>,
         kind: Kind,
         deadline: &mut Option<(Instant, ScopeIndex)>,
     ) -> Key {
-        // Before a slot is taken: it may panic.
-        let mut request = describe(self.driver.scratch(0));
-        let key = self.table.insert(State::InFlight, kind);
+        // What may panic comes before there is anything to undo: too many slots, a description.
+        let key = self.table.next();
+        let request = self.driver.place(describe);
         request.set_token(key.token());
         if waits_in_worker(request.opcode) {
             *deadline = None;
         }
-        match *deadline {
-            None => self.driver.submit(slice::from_ref(&request)),
-            Some((at, _)) => {
-                let timeout = link_timeout(key, at, self.driver.scratch(1));
-                self.driver.submit(&[linked(request), timeout]);
-            }
+        if let Some((at, _)) = *deadline {
+            request.link();
+            self.driver
+                .place(&mut |scratch, place| *place = link_timeout(key, at, scratch));
         }
         self.submitted();
-        key
+        self.table.insert(State::InFlight, kind)
     }
 
     fn submitted(&mut self) {
@@ -211,19 +220,23 @@ impl Core {
     #[cold]
     fn put_back(
         &mut self,
-        describe: &mut dyn FnMut(&mut Scratch) -> Request,
+        describe: &mut Describe<'_>,
         kind: Kind,
         deadline: &mut Option<(Instant, ScopeIndex)>,
     ) -> Key {
         let mut scratch = OwnScratch::new();
-        let request = describe(scratch.get(0));
-        *deadline = deadline.filter(|_| !waits_in_worker(request.opcode));
+        let mut request = Request::new(opcode::NOP, -1);
+        describe(scratch.get(0), &mut request);
+        if waits_in_worker(request.opcode) {
+            *deadline = None;
+        }
         let key = self.table.insert(State::Queued, kind);
-        let request = request.with_token(key.token());
-        let chain = match deadline {
-            None => vec![request],
-            Some((at, _)) => vec![linked(request), link_timeout(key, *at, scratch.get(1))],
-        };
+        request.set_token(key.token());
+        let mut chain = vec![request];
+        if let Some((at, _)) = *deadline {
+            chain[0].link();
+            chain.push(link_timeout(key, at, scratch.get(1)));
+        }
         self.backlog.push_back(Backlogged {
             key,
             chain,
@@ -242,26 +255,25 @@ impl Core {
     ) -> Key {
         let key = self.table.insert(state, Kind::OneShot);
         self.enlist(key, scope, waker);
-        self.table.at(key.index).word = word;
+        self.table.at(key.index()).word = word;
         key
     }
 
     /// Registers a new slot: it is a leaf of `scope` and wakes `waker`.
     fn enlist(&mut self, key: Key, scope: ScopeIndex, waker: Option<Waker>) {
-        self.table.at(key.index).waker = waker;
-        self.link(key.index, scope);
+        self.table.at(key.index()).waker = waker;
+        self.link(key.index(), scope);
     }
 
-    /// A sleep in the heap.
+    /// A sleep in the heap. `None` as in [`start`](Self::start).
     pub(crate) fn start_timer(
         &mut self,
         deadline: Instant,
         scope: ScopeIndex,
         waker: Waker,
-    ) -> Start {
+    ) -> Option<Key> {
         if let Err(number) = self.refuse_or_deadline(scope) {
-            self.debris.drop_waker(Some(waker));
-            return Start::Cancelled(self.cause(number));
+            return self.refuse(number, waker);
         }
         let key = self.start_leaf(State::Timer, NOWHERE, scope, Some(waker));
         if deadline != Instant::FAR_FUTURE {
@@ -271,9 +283,9 @@ impl Core {
                 scopes,
                 ..
             } = self;
-            heap.push(deadline, Waiter::Slot(key.index), placing(table, scopes));
+            heap.push(deadline, Waiter::Slot(key.index()), placing(table, scopes));
         }
-        Start::Started(key)
+        Some(key)
     }
 
     /// A wait for the end of the task at `index`, which itself has the waker.
@@ -286,9 +298,9 @@ impl Core {
             pending = self.scopes.pending(scope);
         }
         let key = self.start_leaf(State::Join, index, scope, None);
-        self.table.at(key.index).res = generation as i32;
+        self.table.at(key.index()).res = generation as i32;
         if let Some(number) = pending {
-            self.hit(key.index, number);
+            self.hit(key.index(), number);
         }
         key
     }
@@ -363,7 +375,7 @@ impl Core {
     /// The operation in `key` has the deadline of `timed` behind it.
     fn carry(&mut self, key: Key, timed: ScopeIndex) {
         let generation = self.scopes.key_of(timed).generation;
-        self.scopes.at(timed).carrier = key.index;
+        self.scopes.at(timed).carrier = key.index();
         let slot = self.table.slot(key);
         slot.carrier = true;
         slot.word = timed.get();
@@ -386,7 +398,7 @@ impl Core {
                 .of_token(token)
                 .is_some_and(|slot| slot.is_in_flight())
             {
-                self.driver.submit(&[cancel_request(token)]);
+                self.driver.submit(cancel_request(token));
             }
         }
         while let Some(first) = self.backlog.front() {
@@ -396,7 +408,9 @@ impl Core {
             let Some(first) = self.backlog.pop_front() else {
                 return;
             };
-            self.driver.submit(&first.chain);
+            for request in first.chain {
+                self.driver.submit(request);
+            }
             self.table.slot(first.key).state = State::InFlight;
             self.submitted();
             self.lent.push(first.scratch);
@@ -434,7 +448,7 @@ impl Core {
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         self.driver.enter(wait)?;
-        if !self.lent.is_empty() && !self.driver.wants_enter() {
+        if !self.lent.is_empty() && !self.driver.has_queued() {
             self.lent.clear();
         }
         Ok(())
@@ -505,7 +519,8 @@ impl Core {
         if completion.is_final() {
             self.finish(token.index(), tasks);
         } else {
-            self.wake(token.index(), tasks);
+            let waker = self.table.at(token.index()).waker.take();
+            self.wake(waker, tasks);
         }
     }
 
@@ -522,7 +537,8 @@ impl Core {
             self.leave_remains(remains);
         } else {
             slot.state = State::Done;
-            self.wake(index, tasks);
+            let waker = slot.waker.take();
+            self.wake(waker, tasks);
         }
     }
 
@@ -566,7 +582,8 @@ impl Core {
                     let slot = self.table.at(index);
                     slot.state = State::Done;
                     (slot.res, slot.word) = (-libc::ETIME, 0);
-                    self.wake(index, tasks);
+                    let waker = slot.waker.take();
+                    self.wake(waker, tasks);
                 }
                 Some(Waiter::Scope(index)) => due.push(ScopeIndex::new(index)),
                 None => break,
@@ -579,11 +596,9 @@ impl Core {
         self.due = due;
     }
 
-    /// Wakes whoever waits for a slot: a task of ours directly, anybody else after the batch.
-    fn wake(&mut self, index: u32, tasks: &mut Tasks) {
-        let Some(waker) = self.table.at(index).waker.take() else {
-            return;
-        };
+    /// Wakes whoever waits: a task of ours directly, anybody else after the batch.
+    fn wake(&mut self, waker: Option<Waker>, tasks: &mut Tasks) {
+        let Some(waker) = waker else { return };
         match TaskNumber::of(&waker) {
             // Dropping a waker of ours does nothing.
             Some(number) if number.inbox() == self.inbox.number() => tasks.wake(number),
@@ -630,9 +645,9 @@ impl Core {
         if self.alarm.is_some_and(|alarm| alarm <= first) || !self.driver.reserve(1) {
             return;
         }
-        let ts = self.driver.scratch(0).put(first.timespec());
         let alarm = Token::control(Control::Timer, 0);
-        let request = match self.alarm {
+        let armed = self.alarm.replace(first);
+        let set = |ts| match armed {
             None => Request::new(opcode::TIMEOUT, -1)
                 .addr(ts)
                 .len(1)
@@ -646,8 +661,8 @@ impl Core {
                 .flags(flags::CQE_SKIP_SUCCESS)
                 .with_token(Token::control(Control::Ignored, 0)),
         };
-        self.driver.submit(&[request]);
-        self.alarm = Some(first);
+        self.driver
+            .place(&mut |scratch, place| *place = set(scratch.put(first.timespec())));
     }
 
     /// Whether another turn has something to hand over, to take, or to see to.
@@ -689,7 +704,7 @@ impl Core {
             .off(Token::control(Control::Message, 0).user_data())
             .flags(flags::CQE_SKIP_SUCCESS)
             .with_token(Token::control(Control::MessageFailed, inbox.number()));
-        self.driver.submit(&[request]);
+        self.driver.submit(request);
         true
     }
 }
@@ -707,11 +722,6 @@ fn placing<'a>(table: &'a mut Table, scopes: &'a mut Scopes) -> impl FnMut(Waite
 /// cancels that are asked again (R8).
 const fn waits_in_worker(opcode: u8) -> bool {
     matches!(opcode, opcode::SPLICE | opcode::TEE)
-}
-
-const fn linked(mut request: Request) -> Request {
-    request.flags |= flags::LINK;
-    request
 }
 
 /// The timeout behind an operation: absolute, and silent but in its effect.

@@ -101,7 +101,7 @@ impl Core {
     fn cancel_queued(&mut self, key: Key) {
         self.backlog.retain(|waiting| waiting.key != key);
         if self.table.slot(key).carrier {
-            self.carried(key.index, 0);
+            self.carried(key.index(), 0);
         }
         let slot = self.table.slot(key);
         slot.state = State::Done;
@@ -184,7 +184,7 @@ impl Core {
         match number {
             ENDED => Cause::Ended,
             POLLED_ELSEWHERE => Cause::NotRunning,
-            _ => Cause::Request(None),
+            _ => Cause::Request,
         }
     }
 
@@ -198,7 +198,7 @@ impl Core {
     /// The future of `key` is polled where this loop does not turn.
     pub(crate) fn give_up(&mut self, key: Key) {
         if self.table.slot(key).cause == 0 {
-            self.hit(key.index, POLLED_ELSEWHERE);
+            self.hit(key.index(), POLLED_ELSEWHERE);
         }
     }
 
@@ -241,7 +241,7 @@ impl Core {
     /// Leaves an operation in flight to itself, and sees to it that it ends.
     fn orphan(&mut self, key: Key) {
         self.let_go_of_carrier(key);
-        self.unlink(key.index);
+        self.unlink(key.index());
         self.table.slot(key).state = State::Orphaned;
         self.ask_cancel(key);
     }
@@ -452,14 +452,14 @@ impl Core {
             match self.table.slot(key).state {
                 State::Queued | State::InFlight => {
                     // Held by a future outside of the tasks: it will be told.
-                    self.hit(key.index, ENDED);
+                    self.hit(key.index(), ENDED);
                     if self.table.slot(key).kind == Kind::Multishot
                         && self.table.slot(key).is_in_flight()
                     {
                         self.ask_cancel(key);
                     }
                 }
-                State::Timer => self.hit(key.index, ENDED),
+                State::Timer => self.hit(key.index(), ENDED),
                 State::Orphaned | State::Done | State::Join | State::Vacant => {}
             }
         }

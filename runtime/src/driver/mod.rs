@@ -7,6 +7,7 @@
 //! * `uring` translates a request to an SQE: the product;
 //! * `sim` is a scripted kernel in memory, for what a real one cannot be made to do on demand.
 
+mod queue;
 mod request;
 pub mod sim;
 mod sys;
@@ -18,10 +19,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use queue::Queue;
 pub(crate) use request::flags;
 pub use request::{Request, Scratch};
 pub use unavailable::{Reason, Unavailable};
-pub(crate) use uring::{Config, Uring};
+pub(crate) use uring::Config;
+use uring::Uring;
 pub use uring::{Features, SetupFlags};
 
 use crate::Instant;
@@ -96,42 +99,73 @@ pub(crate) struct DriverStats {
     pub(crate) overflows: u64,
 }
 
-// One driver for the life of a runtime, never moved on the hot road: its size does not matter.
+pub(crate) struct Driver {
+    queue: Queue,
+    which: Which,
+}
+
+// One for the life of a runtime, never moved on the hot road: its size does not matter.
 #[expect(
     clippy::large_enum_variant,
     reason = "there is one, and it stays where it is"
 )]
-pub(crate) enum Driver {
+enum Which {
     Uring(Uring),
     Sim(sim::Driver),
     Retired(Retired),
 }
 
 macro_rules! each {
-    ($self:ident, $driver:ident => $body:expr) => {
-        match $self {
-            Self::Uring($driver) => $body,
-            Self::Sim($driver) => $body,
-            Self::Retired($driver) => $body,
+    ($which:expr, $driver:ident => $body:expr) => {
+        match $which {
+            Which::Uring($driver) => $body,
+            Which::Sim($driver) => $body,
+            Which::Retired($driver) => $body,
         }
     };
 }
 
 impl Driver {
-    /// Makes room for a chain of `n` requests, by submitting what is queued if need be. `false`
+    pub(crate) fn uring(config: Config) -> Result<Self, Unavailable> {
+        let uring = Uring::new(config)?;
+        Ok(Self {
+            queue: Queue::new(uring.features().sq_entries as usize),
+            which: Which::Uring(uring),
+        })
+    }
+
+    pub(crate) fn sim(kernel: &sim::Kernel) -> Self {
+        let sim = sim::Driver::new(kernel);
+        Self {
+            queue: Queue::new(sim.sq_entries()),
+            which: Which::Sim(sim),
+        }
+    }
+
+    /// Makes room for a chain of `n` requests, by handing over what is queued if need be. `false`
     /// means: not now, complete something first.
     pub(crate) fn reserve(&mut self, n: usize) -> bool {
-        each!(self, driver => driver.reserve(n))
+        self.queue.has_room(n) || self.make_room(n)
     }
 
-    /// The place for small inputs of the `i`th request of the chain that is reserved.
-    pub(crate) fn scratch(&mut self, i: usize) -> &mut Scratch {
-        each!(self, driver => driver.scratch(i))
+    #[cold]
+    fn make_room(&mut self, n: usize) -> bool {
+        each!(&mut self.which, driver => driver.hand_over(&mut self.queue));
+        self.queue.has_room(n)
     }
 
-    /// Queues a chain for which room is reserved. From here it is the kernel's (R3).
-    pub(crate) fn submit(&mut self, chain: &[Request]) {
-        each!(self, driver => driver.submit(chain))
+    /// Has a request described in the queue, in a place that is reserved, with its scratch. From
+    /// here it is the kernel's (R3). It may still be completed with a token and a link.
+    pub(crate) fn place(
+        &mut self,
+        describe: &mut dyn FnMut(&mut Scratch, &mut Request),
+    ) -> &mut Request {
+        self.queue.place(describe)
+    }
+
+    /// Queues a request that needs no scratch, in a place that is reserved.
+    pub(crate) fn submit(&mut self, request: Request) {
+        self.place(&mut |_, place| *place = request);
     }
 
     /// One enter: hands over what is queued, lets due work run, sleeps if `wait` says so.
@@ -139,61 +173,85 @@ impl Driver {
     /// # Errors
     /// Only what ends the runtime; what passes (EINTR, EAGAIN, EBUSY) is tried again next turn.
     pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        each!(self, driver => driver.enter(wait))
+        each!(&mut self.which, driver => driver.enter(&mut self.queue, wait))
+    }
+
+    /// Whether requests are queued that the kernel has not taken.
+    pub(crate) const fn has_queued(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     /// Whether an enter would do something: requests queued, or completions held back.
     pub(crate) fn wants_enter(&mut self) -> bool {
-        each!(self, driver => driver.wants_enter())
+        self.has_queued() || self.has_more()
     }
 
     /// Whether the kernel holds completions back that another enter would give.
     pub(crate) fn has_more(&mut self) -> bool {
-        each!(self, driver => driver.has_more())
+        each!(&mut self.which, driver => driver.has_more())
     }
 
     /// Moves the completions that are here to `batch`.
     pub(crate) fn reap(&mut self, batch: &mut Vec<Completion>) {
-        each!(self, driver => driver.reap(batch))
+        each!(&mut self.which, driver => driver.reap(batch))
     }
 
     pub(crate) fn now(&self) -> Instant {
-        each!(self, driver => driver.now())
+        each!(&self.which, driver => driver.now())
     }
 
     /// Prepares `inbox` to wake this driver from its sleep, whatever the thread. `false`: not
     /// now, for want of a descriptor or of room.
     pub(crate) fn arm_unparker(&mut self, inbox: &'static Inbox) -> bool {
-        each!(self, driver => driver.arm_unparker(inbox))
+        if !self.reserve(1) {
+            return false;
+        }
+        match &mut self.which {
+            Which::Uring(_) => match Uring::unparker(inbox) {
+                Some(poll) => self.submit(poll),
+                None => return false,
+            },
+            Which::Sim(sim) => sim.park_in(inbox),
+            Which::Retired(_) => {}
+        }
+        true
     }
 
     /// A descriptor that becomes readable when an enter would do something.
     pub(crate) fn event_fd(&mut self) -> io::Result<Arc<OwnedFd>> {
-        each!(self, driver => driver.event_fd())
+        each!(&mut self.which, driver => driver.event_fd())
     }
 
     /// Takes back the readability of the event descriptor, or makes it readable.
     pub(crate) fn signal_event_fd(&mut self, readable: bool) {
-        each!(self, driver => driver.signal_event_fd(readable))
+        each!(&mut self.which, driver => driver.signal_event_fd(readable))
     }
 
     pub(crate) fn supports(&self, opcode: u8) -> bool {
-        each!(self, driver => driver.supports(opcode))
+        each!(&self.which, driver => driver.supports(opcode))
     }
 
     /// The ring's descriptor, held for others who send messages to it (R14).
     pub(crate) fn ring_fd(&self) -> Option<Arc<OwnedFd>> {
-        match self {
-            Self::Uring(uring) => uring.ring_fd(),
-            Self::Sim(_) | Self::Retired(_) => None,
+        match &self.which {
+            Which::Uring(uring) => uring.ring_fd(),
+            Which::Sim(_) | Which::Retired(_) => None,
         }
     }
 
     pub(crate) const fn kind(&self) -> DriverKind {
-        match self {
-            Self::Uring(_) => DriverKind::Uring,
-            Self::Sim(_) => DriverKind::Sim,
-            Self::Retired(retired) => retired.kind,
+        match &self.which {
+            Which::Uring(_) => DriverKind::Uring,
+            Which::Sim(_) => DriverKind::Sim,
+            Which::Retired(retired) => retired.kind,
+        }
+    }
+
+    /// What the ring was set up with.
+    pub(crate) const fn features(&self) -> Option<Features> {
+        match &self.which {
+            Which::Uring(uring) => Some(uring.features()),
+            Which::Sim(_) | Which::Retired(_) => None,
         }
     }
 
@@ -204,11 +262,13 @@ impl Driver {
             now: self.now(),
             stats: self.stats(),
         };
-        *self = Self::Retired(retired);
+        // The ring goes first: what is queued may point into the queue's scratch.
+        self.which = Which::Retired(retired);
+        self.queue = Queue::closed();
     }
 
     pub(crate) fn stats(&self) -> DriverStats {
-        each!(self, driver => driver.stats())
+        each!(&self.which, driver => driver.stats())
     }
 }
 
@@ -220,24 +280,10 @@ pub(crate) struct Retired {
 }
 
 impl Retired {
-    const fn reserve(&self, _: usize) -> bool {
-        false
-    }
+    const fn hand_over(&self, _: &mut Queue) {}
 
-    fn scratch(&self, _: usize) -> &mut Scratch {
-        unreachable!("nothing is reserved on a driver that has ended")
-    }
-
-    fn submit(&self, _: &[Request]) {
-        unreachable!("nothing is reserved on a driver that has ended")
-    }
-
-    const fn enter(&self, _: Wait) -> io::Result<()> {
+    const fn enter(&self, _: &mut Queue, _: Wait) -> io::Result<()> {
         Ok(())
-    }
-
-    const fn wants_enter(&self) -> bool {
-        false
     }
 
     const fn has_more(&self) -> bool {
@@ -248,10 +294,6 @@ impl Retired {
 
     const fn now(&self) -> Instant {
         self.now
-    }
-
-    const fn arm_unparker(&self, _: &'static Inbox) -> bool {
-        true
     }
 
     fn event_fd(&self) -> io::Result<Arc<OwnedFd>> {

@@ -156,6 +156,11 @@ impl Request {
         self
     }
 
+    /// The next request is a part of the same chain.
+    pub(crate) const fn link(&mut self) {
+        self.flags |= flags::LINK;
+    }
+
     pub(crate) const fn set_token(&mut self, token: Token) {
         self.user_data = token.user_data();
     }

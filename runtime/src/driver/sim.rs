@@ -38,7 +38,8 @@ use std::time::Duration;
 
 use io_uring::opcode as op;
 
-use super::{Completion, DriverStats, Request, Scratch, Wait, flags, opcode};
+use super::queue::Queue;
+use super::{Completion, DriverStats, Request, Wait, flags, opcode};
 use crate::Instant;
 use crate::inbox::Inbox;
 use crate::op::Token;
@@ -516,9 +517,7 @@ const fn is_transfer(opcode: u8) -> bool {
 pub(crate) struct Driver {
     kernel: Kernel,
     inbox: Option<&'static Inbox>,
-    queue: Vec<Request>,
-    scratch: Box<[Scratch]>,
-    queued: usize,
+    sq_entries: usize,
     stats: DriverStats,
 }
 
@@ -543,43 +542,22 @@ impl Driver {
         state.cq.clear();
         state.pending.clear();
         state.events.clear();
-        let entries = state.sq_entries.unwrap_or(SQ_ENTRIES);
+        let sq_entries = state.sq_entries.unwrap_or(SQ_ENTRIES);
         drop(state);
         Self {
             kernel: kernel.clone(),
             inbox: None,
-            queue: Vec::new(),
-            scratch: (0..entries).map(|_| Scratch::new()).collect(),
-            queued: 0,
+            sq_entries,
             stats: DriverStats::default(),
         }
     }
 
-    pub(super) fn reserve(&mut self, n: usize) -> bool {
-        if self.scratch.len() - self.queue.len() < n {
-            let _ = self.hand_over();
-        }
-        self.scratch.len() - self.queue.len() >= n
+    pub(super) const fn sq_entries(&self) -> usize {
+        self.sq_entries
     }
 
-    pub(super) fn scratch(&mut self, i: usize) -> &mut Scratch {
-        let place = (self.queued + i) % self.scratch.len();
-        let scratch = &mut self.scratch[place];
-        scratch.clear();
-        scratch
-    }
-
-    pub(super) fn submit(&mut self, chain: &[Request]) {
-        assert!(
-            self.queue.len() + chain.len() <= self.scratch.len(),
-            "R3: nothing was reserved"
-        );
-        self.queue.extend_from_slice(chain);
-        self.queued += chain.len();
-    }
-
-    pub(super) fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        if self.hand_over().is_err() {
+    pub(super) fn enter(&mut self, queue: &mut Queue, wait: Wait) -> io::Result<()> {
+        if !self.take(queue) {
             return Ok(()); // As EAGAIN from io_uring: the next turn tries again.
         }
         let mut state = self.kernel.0.borrow_mut();
@@ -616,25 +594,26 @@ impl Driver {
         ))
     }
 
-    /// Takes the queue, or what a test lets it take.
-    fn hand_over(&mut self) -> Result<(), i32> {
+    pub(super) fn hand_over(&mut self, queue: &mut Queue) {
+        self.take(queue);
+    }
+
+    /// Takes the queue, or what a test lets it take. `false`: the enter failed.
+    fn take(&mut self, queue: &mut Queue) -> bool {
         self.stats.enters += 1;
         let mut state = self.kernel.0.borrow_mut();
         if state.refused_enters > 0 {
             state.refused_enters -= 1;
-            return Err(libc::EAGAIN);
+            return false;
         }
-        let (errno, taken) = match state.failing_enter.take() {
-            Some((errno, taken)) => (errno, taken.min(self.queue.len())),
-            None => (0, self.queue.len()),
+        let queued = queue.requests().len();
+        let (failed, taken) = match state.failing_enter.take() {
+            Some((_, taken)) => (true, taken.min(queued)),
+            None => (false, queued),
         };
-        let queue: Vec<Request> = self.queue.drain(..taken).collect();
-        state.submit_all(&queue);
-        if errno == 0 { Ok(()) } else { Err(errno) }
-    }
-
-    pub(super) const fn wants_enter(&self) -> bool {
-        !self.queue.is_empty()
+        state.submit_all(&queue.requests()[..taken]);
+        queue.take(taken);
+        !failed
     }
 
     #[expect(clippy::unused_self, reason = "the seam's form")]
@@ -650,10 +629,9 @@ impl Driver {
         Instant::from_nanos(self.kernel.0.borrow().clock_ns)
     }
 
-    pub(super) fn arm_unparker(&mut self, inbox: &'static Inbox) -> bool {
+    pub(super) fn park_in(&mut self, inbox: &'static Inbox) {
         inbox.parker(); // Says that signals are to go there.
         self.inbox = Some(inbox);
-        true
     }
 
     #[expect(clippy::unused_self, reason = "the seam's form")]

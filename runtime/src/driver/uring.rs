@@ -16,8 +16,9 @@ use std::sync::Arc;
 
 use io_uring::{IoUring, Probe, squeue};
 
+use super::queue::Queue;
 use super::unavailable::{Reason, Unavailable};
-use super::{Completion, DriverStats, Request, Scratch, Wait, opcode, sys};
+use super::{Completion, DriverStats, Request, Wait, opcode, sys};
 use crate::Instant;
 use crate::inbox::{Inbox, new_event_fd, read_event_fd, write_event_fd};
 use crate::op::{Control, Token};
@@ -80,12 +81,6 @@ pub(crate) struct Uring {
     /// What enters name the ring by: its registered index, or its descriptor.
     enter_fd: RawFd,
     enter_flags: u32,
-    /// Small inputs, a place for each entry of the submission queue.
-    scratch: Box<[Scratch]>,
-    /// Entries that were ever queued: the next one's place in `scratch`.
-    queued: usize,
-    /// Places that the submission queue has, at least: the kernel only makes more.
-    room: usize,
     /// Signalled by the kernel on each completion; there once it is asked for.
     event_fd: Option<Arc<OwnedFd>>,
     /// A second descriptor of the ring, for those who send messages to it.
@@ -133,9 +128,6 @@ impl Uring {
         Ok(Self {
             enter_fd: registered.map_or(fd, |index| index as RawFd),
             enter_flags,
-            scratch: (0..features.sq_entries).map(|_| Scratch::new()).collect(),
-            queued: 0,
-            room: 0,
             event_fd: None,
             shared_fd: shared_fd.map(Arc::new),
             stats: DriverStats::default(),
@@ -149,51 +141,46 @@ impl Uring {
         self.features
     }
 
-    pub(super) fn reserve(&mut self, n: usize) -> bool {
-        self.room >= n || self.make_room(n)
+    /// Submits what is queued, and no more: what completes stays where it is until the turn
+    /// fetches it.
+    pub(super) fn hand_over(&mut self, queue: &mut Queue) {
+        let to_submit = self.push(queue);
+        self.stats.enters += 1;
+        let _ = sys::enter(self.enter_fd, to_submit, 0, self.enter_flags, None);
+        queue.set_lent(self.unsubmitted());
     }
 
-    #[cold]
-    fn make_room(&mut self, n: usize) -> bool {
-        self.room = self.free();
-        if self.room < n {
-            // Submits only: what completes stays where it is until the turn fetches it.
-            self.stats.enters += 1;
-            let _ = sys::enter(self.enter_fd, self.unsubmitted(), 0, self.enter_flags, None);
-            self.room = self.free();
+    /// Copies what is queued to the ring's own queue, unless the kernel has left something there:
+    /// so it has room, and no chain is split between two enters. Gives what there is to submit.
+    fn push(&mut self, queue: &mut Queue) -> u32 {
+        if queue.lent() == 0 {
+            let mut sq = self.ring.submission();
+            for request in queue.requests() {
+                let entry = ptr::from_ref(request).cast::<squeue::Entry>();
+                // SAFETY: both are 64 plain bytes in the layout of `struct io_uring_sqe`, equally
+                // aligned (asserted).
+                let entry = unsafe { &*entry };
+                // SAFETY: what the entry points at stays valid until its completion: memory of a
+                // payload that its slot or its future keeps (R1), or scratch until it is taken.
+                let pushed = unsafe { sq.push(entry) };
+                assert!(pushed.is_ok(), "R3: a queue with more places than the ring");
+            }
+            queue.lend_all();
         }
-        self.room >= n
+        queue.lent() as u32
     }
 
-    pub(super) fn scratch(&mut self, i: usize) -> &mut Scratch {
-        // A queue's length is a power of two.
-        let place = (self.queued + i) & (self.scratch.len() - 1);
-        let scratch = &mut self.scratch[place];
-        scratch.clear();
-        scratch
-    }
-
-    pub(super) fn submit(&mut self, chain: &[Request]) {
-        let mut sq = self.ring.submission();
-        for request in chain {
-            let entry = ptr::from_ref(request).cast::<squeue::Entry>();
-            // SAFETY: both are 64 plain bytes in the layout of `struct io_uring_sqe`, equally
-            // aligned (asserted).
-            let entry = unsafe { &*entry };
-            // SAFETY: what the entry points at stays valid until its completion: memory of a
-            // payload that its slot or its future keeps (R1), or scratch until it is taken.
-            let pushed = unsafe { sq.push(entry) };
-            assert!(
-                pushed.is_ok(),
-                "R3: a chain was submitted for which no room was reserved"
-            );
+    pub(super) fn enter(&mut self, queue: &mut Queue, wait: Wait) -> io::Result<()> {
+        if queue.lent() > 0 {
+            self.hand_over(queue); // What the kernel did not take goes first.
         }
-        self.queued += chain.len();
-        self.room -= chain.len();
-    }
-
-    pub(super) fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        let to_submit = self.unsubmitted();
+        let to_submit = self.push(queue);
+        // Not asleep on what could not be handed over.
+        let wait = if queue.requests().is_empty() {
+            wait
+        } else {
+            Wait::No
+        };
         let flags = self.enter_flags | sys::ENTER_GETEVENTS;
         self.stats.enters += 1;
         let entered = match wait {
@@ -210,6 +197,7 @@ impl Uring {
                 sys::enter(self.enter_fd, to_submit, 1, flags, Some(&span.timespec()))
             }
         };
+        queue.set_lent(self.unsubmitted());
         match entered {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error().unwrap_or(0) {
@@ -224,10 +212,6 @@ impl Uring {
                 _ => Err(error),
             },
         }
-    }
-
-    pub(super) fn wants_enter(&mut self) -> bool {
-        self.unsubmitted() > 0 || self.has_more()
     }
 
     pub(super) fn has_more(&mut self) -> bool {
@@ -260,20 +244,15 @@ impl Uring {
         Instant::from_nanos(ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64)
     }
 
-    pub(super) fn arm_unparker(&mut self, inbox: &'static Inbox) -> bool {
-        let Ok(fd) = inbox.event_fd() else {
-            return false;
-        };
-        if !self.reserve(1) {
-            return false;
-        }
+    /// The poll by which `inbox` wakes the ring from its sleep. `None`: for want of a descriptor.
+    pub(super) fn unparker(inbox: &'static Inbox) -> Option<Request> {
+        let fd = inbox.event_fd().ok()?;
         // Multishot, and never read: each write is an edge (M).
-        let request = Request::new(opcode::POLL_ADD, fd.as_raw_fd())
+        let poll = Request::new(opcode::POLL_ADD, fd.as_raw_fd())
             .op_flags(libc::POLLIN as u32)
             .len(POLL_ADD_MULTI)
             .with_token(Token::control(Control::Unparker, 0));
-        self.submit(&[request]);
-        true
+        Some(poll)
     }
 
     pub(super) fn event_fd(&mut self) -> io::Result<Arc<OwnedFd>> {
@@ -308,13 +287,8 @@ impl Uring {
         self.stats
     }
 
-    fn unsubmitted(&mut self) -> u32 {
-        self.ring.submission().len() as u32
-    }
-
-    fn free(&mut self) -> usize {
-        let sq = self.ring.submission();
-        sq.capacity() - sq.len()
+    fn unsubmitted(&mut self) -> usize {
+        self.ring.submission().len()
     }
 }
 

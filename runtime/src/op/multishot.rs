@@ -127,21 +127,21 @@ impl<O: Operation + Clone> Multishot<O> {
     fn start(&mut self, waker: &Waker) -> Option<Cqe> {
         // SAFETY: initialised until it is dropped, and not armed: it is ours alone.
         let operation = unsafe { self.payload.assume_init_mut() };
-        match begin(operation, waker, Kind::Multishot) {
-            Ok((runtime, key)) => {
-                self.runtime = runtime;
+        match begin(operation, &mut self.runtime, waker, Kind::Multishot) {
+            Ok(key) => {
                 self.armed = Some(key);
                 None
             }
-            Err(cqe) => Some(cqe),
+            Err(cause) => Some(Cqe::cancelled(cause)),
         }
     }
 
     fn shot(&self, key: Key, waker: &Waker) -> Shot {
-        current::with_id(self.runtime, |owner| {
-            let owner =
-                owner.expect("R9: a runtime stays registered while a future has a slot in it");
-            owner.poll_shot(key, waker)
+        current::with(|current| match current {
+            Some((owner, current)) if owner.id() == self.runtime => {
+                owner.poll_shot(key, current, waker)
+            }
+            _ => current::absent(self.runtime).poll_shot_from_outside(key),
         })
     }
 }

@@ -54,14 +54,23 @@ pub(crate) fn room_to_add(places: usize) -> usize {
 
 /// Names a slot for as long as its holder lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Key {
-    pub(crate) index: u32,
-    pub(crate) generation: u32,
-}
+pub(crate) struct Key(Token);
 
 impl Key {
+    const fn new(index: u32, generation: u32) -> Self {
+        Self(Token::operation(index, generation))
+    }
+
+    pub(crate) const fn index(self) -> u32 {
+        self.0.index()
+    }
+
+    pub(crate) const fn generation(self) -> u32 {
+        self.0.generation()
+    }
+
     pub(crate) const fn token(self) -> Token {
-        Token::operation(self.index, self.generation)
+        self.0
     }
 }
 
@@ -136,28 +145,33 @@ impl Table {
         }
     }
 
-    pub(crate) fn insert(&mut self, state: State, kind: Kind) -> Key {
-        self.used += 1;
-        let index = self.vacant;
-        if index == NO_SLOT {
-            return self.grow(state, kind);
+    /// The slot that the next [`insert`](Self::insert) takes.
+    ///
+    /// # Panics
+    /// If there are 2^28.
+    pub(crate) fn next(&mut self) -> Key {
+        if self.vacant == NO_SLOT {
+            self.grow();
         }
-        // What is not written here was left so when the slot became vacant.
-        let slot = &mut self.slots[index as usize];
+        self.key_of(self.vacant)
+    }
+
+    pub(crate) fn insert(&mut self, state: State, kind: Kind) -> Key {
+        let key = self.next();
+        let slot = &mut self.slots[key.index() as usize];
         self.vacant = slot.next;
+        self.used += 1;
+        // What is not written here was left so when the slot became vacant.
         slot.state = state;
         slot.kind = kind;
         slot.carrier = false;
         slot.cancel = Cancel::No;
         slot.cause = 0;
-        Key {
-            index,
-            generation: slot.generation,
-        }
+        key
     }
 
     #[cold]
-    fn grow(&mut self, state: State, kind: Kind) -> Key {
+    fn grow(&mut self) {
         let index = self.slots.len();
         assert!(
             index <= INDEX_MAX as usize,
@@ -168,8 +182,8 @@ impl Table {
         }
         self.slots.push(Slot {
             generation: 0,
-            state,
-            kind,
+            state: State::Vacant,
+            kind: Kind::OneShot,
             carrier: false,
             cancel: Cancel::No,
             res: 0,
@@ -181,17 +195,15 @@ impl Table {
             waker: None,
             cold: None,
         });
-        Key {
-            index: index as u32,
-            generation: 0,
-        }
+        self.vacant = index as u32;
     }
 
     /// The slot of a holder, who keeps it from becoming vacant.
     pub(crate) fn slot(&mut self, key: Key) -> &mut Slot {
-        let slot = &mut self.slots[key.index as usize];
+        let slot = &mut self.slots[key.index() as usize];
         assert_eq!(
-            slot.generation, key.generation,
+            slot.generation,
+            key.generation(),
             "R4: a holder's slot was given away"
         );
         slot
@@ -209,10 +221,7 @@ impl Table {
     }
 
     pub(crate) fn key_of(&self, index: u32) -> Key {
-        Key {
-            index,
-            generation: self.slots[index as usize].generation,
-        }
+        Key::new(index, self.slots[index as usize].generation)
     }
 
     /// Makes the slot vacant. It is not the kernel's any more; its waker and what it kept have
@@ -240,11 +249,8 @@ impl Table {
     pub(crate) fn keys(&self) -> Vec<Key> {
         let slots = self.slots.iter().enumerate();
         let used = slots.filter(|(_, slot)| slot.state != State::Vacant);
-        used.map(|(index, slot)| Key {
-            index: index as u32,
-            generation: slot.generation,
-        })
-        .collect()
+        used.map(|(index, slot)| Key::new(index as u32, slot.generation))
+            .collect()
     }
 }
 

@@ -184,16 +184,15 @@ impl<T> Task<T> {
 
     /// Gives the slot back that it had as a leaf.
     fn let_go(&mut self) {
-        if let Some(key) = self.join.take() {
-            current::with_id(self.runtime, |runtime: Option<&Runtime>| {
-                let Some(runtime) = runtime else { return };
-                if self.cell.is_done() {
-                    runtime.joined(key, self.cell.header().heard.get());
-                } else {
-                    runtime.release(key);
-                }
-            });
-        }
+        let Some(key) = self.join.take() else { return };
+        current::with_id(self.runtime, |runtime: Option<&Runtime>| {
+            let Some(runtime) = runtime else { return };
+            if self.cell.is_done() {
+                runtime.joined(key, self.cell.header().heard.get());
+            } else {
+                runtime.release(key);
+            }
+        });
     }
 }
 
@@ -215,7 +214,7 @@ impl<T> Future for Task<T> {
             let scope = runtime.scope_here(current);
             Some(runtime.with_core(|core| match self.join {
                 Some(key) => {
-                    core.reattach(key.index, scope);
+                    core.reattach(key.index(), scope);
                     key
                 }
                 None => core.start_join(header.index.get(), header.generation.get(), scope),
