@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use common::*;
 use coring::{
-    BufResult, Instant, Timers, create_task, is_cancelled, now, ok, sleep, sleep_until, timeout_at,
-    wait_for, yield_now,
+    BufResult, Instant, Timers, all_tasks, create_task, is_cancelled, now, ok, sleep, sleep_until,
+    timeout_at, wait_for, yield_now,
 };
 use futures_util::future::{Either, select};
 
@@ -282,6 +282,52 @@ each_driver! {
                 inner.await
             });
             let error = error_of(wait_for(outer, world.short(1)).await);
+            assert!(is_time_out(&error), "{error:?}");
+        });
+    }
+
+    fn wait_for_many_tasks_tells_those_that_are_still_awaited(world) {
+        world.run(async {
+            let nap = world.short(8);
+            let naps: Vec<_> = (0..5).map(|_| create_task(sleep(nap))).collect();
+            let told = wait_for(
+                async {
+                    let mut naps: Vec<_> = naps.into_iter().map(Some).collect();
+                    for nap in naps.iter_mut().flatten() {
+                        assert!(poll_once(nap).await.is_pending());
+                    }
+                    // The middle, the first and the last to be awaited are awaited no more.
+                    for detached in [2, 4, 0] {
+                        drop(naps[detached].take());
+                    }
+                    let mut told = 0;
+                    for nap in naps.into_iter().flatten() {
+                        told += usize::from(is_cancelled(&nap.await.expect_err("it is told")));
+                    }
+                    ok((told, all_tasks().len()))
+                },
+                world.short(1),
+            );
+            let (told, alive) = told.await.expect("the tasks have used the request up");
+            assert_eq!((told, alive), (2, 4), "main and the three that were detached go on");
+            sleep(nap).await.expect("nobody cancels");
+        });
+    }
+
+    fn task_that_outlives_the_limit_it_was_awaited_under_is_told_by_the_next(world) {
+        world.run(async {
+            let mut nap = create_task(sleep(Duration::MAX));
+            wait_for(
+                async {
+                    assert!(poll_once(&mut nap).await.is_pending());
+                    ok(())
+                },
+                Duration::MAX,
+            )
+            .await
+            .expect("it did not wait");
+            // Handed on to the task's own scope, and from there to the next limit.
+            let error = wait_for(nap, world.short(1)).await.expect_err("it is told");
             assert!(is_time_out(&error), "{error:?}");
         });
     }

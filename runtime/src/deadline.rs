@@ -175,7 +175,7 @@ impl DeadlineScope {
         if let State::Open(id, key) = self.state {
             current::with_id(id, |runtime: Option<&Runtime>| {
                 let Some(runtime) = runtime else { return };
-                let closed = runtime.with_core(|core| core.close_scope(key));
+                let closed = runtime.close_scope(key);
                 expiry.timed_out = closed.timed_out;
                 expiry.heard = !closed.unheard;
             });

@@ -8,6 +8,7 @@ use std::task::Waker;
 
 use crate::op::table::{Kind, Slot};
 use crate::op::{Cqe, Orphan};
+use crate::scope::ScopeKey;
 use crate::task::TaskNumber;
 
 /// Collected while something is borrowed, seen to when nothing is.
@@ -18,9 +19,8 @@ pub(crate) enum Item {
     Wake(Waker),
     Drop(Waker),
     Remains(Remains),
-    /// A request to stop is forwarded to a task, by index and generation: who was cancelled
-    /// awaits it.
-    Forward(u32, u32),
+    /// A request to stop, by its number, is forwarded to the tasks that are awaited in a scope.
+    Forward(ScopeKey, u64),
 }
 
 /// What an operation leaves whose future is gone: its payload, and completions nobody fetched.
@@ -71,15 +71,15 @@ impl Debris {
         }
     }
 
-    /// Runs it all; `forward` is called with the tasks that a request is forwarded to. A panic in
-    /// one of them harms nobody (C10); the hook has reported it.
-    pub(crate) fn clear_away(&mut self, mut forward: impl FnMut(u32, u32)) {
+    /// Runs it all; `forward` is called with the requests that are to be forwarded. A panic in one
+    /// of them harms nobody (C10); the hook has reported it.
+    pub(crate) fn clear_away(&mut self, mut forward: impl FnMut(ScopeKey, u64)) {
         for item in self.0.drain(..) {
             match item {
                 Item::Wake(waker) => quietly(|| waker.wake()),
                 Item::Drop(waker) => quietly(|| drop(waker)),
                 Item::Remains(remains) => remains.see_to(),
-                Item::Forward(index, generation) => forward(index, generation),
+                Item::Forward(scope, number) => forward(scope, number),
             }
         }
     }

@@ -10,7 +10,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::Instant;
-use crate::core::{Core, Fetched, Shot};
+use crate::core::{Closed, Core, Fetched, Shot};
 use crate::current::{self, Current, Entered, NO_TASK};
 use crate::debris::quietly;
 use crate::driver::{Driver, Wait};
@@ -18,7 +18,7 @@ use crate::error::Cause;
 use crate::inbox::{Inbox, RuntimeId};
 use crate::op::table::Key;
 use crate::op::{Cqe, Orphan};
-use crate::scope::{Deadline, LazyScope, ScopeIndex};
+use crate::scope::{Deadline, LazyScope, ScopeIndex, ScopeKey};
 use crate::task::{TaskCell, TaskNumber, Tasks};
 use crate::timers::Timers;
 
@@ -186,12 +186,12 @@ impl Runtime {
     fn end_task(&self, cell: TaskCell) {
         let ours = self.tasks().remove(cell.header().index.get());
         let scope = cell.header().scope.replace(ScopeIndex::NONE);
+        let mut heard = true;
         if scope != ScopeIndex::NONE {
-            let mut core = self.core();
-            let key = core.scopes.key_of(scope);
-            let closed = core.close_scope(key);
-            cell.header().heard.set(!closed.unheard);
+            let key = self.core().scopes.key_of(scope);
+            heard = !self.close_scope(key).unheard;
         }
+        self.end_join(&cell, heard);
         drop(ours);
         if let Some(joiner) = cell.finish() {
             self.wake_joiner(joiner);
@@ -239,7 +239,7 @@ impl Runtime {
             if debris.is_empty() {
                 return;
             }
-            debris.clear_away(|index, generation| self.request_task(index, generation));
+            debris.clear_away(|scope, number| self.forward_all(scope, number));
             // Keeps the room that was allocated, unless more came meanwhile.
             let mut core = self.core();
             if core.debris.is_empty() {
@@ -306,18 +306,11 @@ impl Runtime {
     }
 
     /// Makes a request to stop at the root of a task.
-    fn request_task(&self, index: u32, generation: u32) {
-        let root = {
-            let tasks = self.tasks();
-            let Some(cell) = tasks.get(index) else { return };
-            if cell.header().generation.get() != generation {
-                return;
-            }
-            self.root_scope(cell)
-        };
+    pub(crate) fn request_task(&self, cell: &TaskCell) {
+        let root = self.root_scope(cell);
         self.core().request(root);
         // Nothing may be registered under it: then the task must get a chance to look.
-        self.tasks().wake_index(index);
+        self.tasks().wake_index(cell.header().index.get());
     }
 
     fn root_scope(&self, cell: &TaskCell) -> ScopeIndex {
@@ -359,6 +352,14 @@ impl Runtime {
             },
             made => made,
         }
+    }
+
+    /// Closes a scope. What still waits in it belongs to the scope around it.
+    pub(crate) fn close_scope(&self, key: ScopeKey) -> Closed {
+        if self.core().scopes.at(key.index).first_join != NO_TASK {
+            self.hand_joins_on(key);
+        }
+        self.with_core(|core| core.close_scope(key))
     }
 
     // ---- leaves ----
@@ -430,12 +431,6 @@ impl Runtime {
         self.left_alone();
     }
 
-    /// The wait for a task in `key` is over, since that has ended.
-    pub(crate) fn joined(&self, key: Key, heard: bool) {
-        self.with_core(|core| core.joined(key, heard));
-        self.left_alone();
-    }
-
     /// A future has let go of its slot.
     fn left_alone(&self) {
         if self.ended.get() {
@@ -504,7 +499,7 @@ impl Runtime {
         // From the back: what is cancelled newest first is given up the fastest (M).
         let places = self.tasks().capacity() as u32;
         for index in (0..places).rev() {
-            let Some(cell) = self.tasks().remove(index) else {
+            let Some(cell) = self.tasks().get(index).cloned() else {
                 continue;
             };
             current::set(NO_TASK, ScopeIndex::NONE);

@@ -17,6 +17,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::Instant;
+use crate::current::NO_TASK;
 use crate::op::table::{NO_SLOT, room_to_add};
 use crate::timers::NOWHERE;
 
@@ -85,6 +86,8 @@ pub(crate) struct Scope {
     next_sibling: ScopeIndex,
     /// The list of leaves, through the slots.
     pub(crate) first_leaf: u32,
+    /// The list of tasks that are awaited here, through their headers.
+    pub(crate) first_join: u32,
     pub(crate) deadline: Deadline,
     /// The deadline has passed and the request is made.
     pub(crate) fired: bool,
@@ -171,6 +174,7 @@ impl Scopes {
             previous_sibling: ScopeIndex::NONE,
             next_sibling: ScopeIndex::NONE,
             first_leaf: NO_SLOT,
+            first_join: NO_TASK,
             deadline: Deadline::Never,
             fired: false,
             arming: false,
@@ -191,6 +195,7 @@ impl Scopes {
         let vacant = self.vacant;
         let scope = self.at(index);
         debug_assert_eq!(scope.first_leaf, NO_SLOT, "a scope ends with leaves");
+        debug_assert_eq!(scope.first_join, NO_TASK, "a scope ends with awaited tasks");
         debug_assert_eq!(scope.place, NOWHERE, "a scope ends with its timer");
         scope.generation = scope.generation.wrapping_add(1);
         let parent = std::mem::replace(&mut scope.parent, vacant);
@@ -346,17 +351,21 @@ impl Scopes {
         all
     }
 
-    /// Whether a leaf is registered from `index` downwards.
+    /// Whether something waits from `index` downwards: an operation, or for a task.
     pub(crate) fn has_leaves(&self, index: ScopeIndex) -> bool {
-        let scope = &self.scopes[index.0 as usize];
-        if scope.first_leaf != NO_SLOT {
-            return true;
-        }
-        scope.first_child != ScopeIndex::NONE
-            && self
-                .subtree(index)
-                .iter()
-                .any(|at| self.scopes[at.0 as usize].first_leaf != NO_SLOT)
+        let waits = |at: &ScopeIndex| {
+            let scope = &self.scopes[at.0 as usize];
+            scope.first_leaf != NO_SLOT || scope.first_join != NO_TASK
+        };
+        // Most have no scopes below, and then nothing is allocated.
+        waits(&index)
+            || self.scopes[index.0 as usize].first_child != ScopeIndex::NONE
+                && self.subtree(index).iter().any(waits)
+    }
+
+    /// The first task that is awaited in a scope, if that is still there.
+    pub(crate) fn first_join(&mut self, key: ScopeKey) -> Option<u32> {
+        Some(self.find(key.index, key.generation)?.first_join)
     }
 
     /// The request that is pending from `index` outwards, if there is one.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 pub(crate) use fetch::{Fetched, Shot};
+pub(crate) use stop::Closed;
 
 use crate::Instant;
 use crate::debris::{Debris, Item, Remains};
@@ -169,7 +170,7 @@ impl Core {
             self.put_back(describe, kind, &mut deadline)
         };
         self.kernel_sleeps += u32::from(kind == Kind::Sleep);
-        self.enlist(key, scope, Some(waker));
+        self.enlist(key, scope, waker);
         if let Some((_, timed)) = deadline {
             self.carry(key, timed);
         }
@@ -245,23 +246,9 @@ impl Core {
         key
     }
 
-    /// Takes a slot for something that is no operation: a timer, or another task's end.
-    fn start_leaf(
-        &mut self,
-        state: State,
-        word: u32,
-        scope: ScopeIndex,
-        waker: Option<Waker>,
-    ) -> Key {
-        let key = self.table.insert(state, Kind::OneShot);
-        self.enlist(key, scope, waker);
-        self.table.at(key.index()).word = word;
-        key
-    }
-
     /// Registers a new slot: it is a leaf of `scope` and wakes `waker`.
-    fn enlist(&mut self, key: Key, scope: ScopeIndex, waker: Option<Waker>) {
-        self.table.at(key.index()).waker = waker;
+    fn enlist(&mut self, key: Key, scope: ScopeIndex, waker: Waker) {
+        self.table.at(key.index()).waker = Some(waker);
         self.link(key.index(), scope);
     }
 
@@ -275,7 +262,9 @@ impl Core {
         if let Err(number) = self.refuse_or_deadline(scope) {
             return self.refuse(number, waker);
         }
-        let key = self.start_leaf(State::Timer, NOWHERE, scope, Some(waker));
+        let key = self.table.insert(State::Timer, Kind::OneShot);
+        self.enlist(key, scope, waker);
+        self.table.at(key.index()).word = NOWHERE;
         if deadline != Instant::FAR_FUTURE {
             let Self {
                 heap,
@@ -288,31 +277,13 @@ impl Core {
         Some(key)
     }
 
-    /// A wait for the end of the task at `index`, which itself has the waker.
-    pub(crate) fn start_join(&mut self, index: u32, generation: u32, scope: ScopeIndex) -> Key {
-        // A request that is pending is forwarded to the task, as one that comes later is. It is
-        // used up when the task has used it up.
-        let mut pending = None;
-        if !self.scopes.is_quiet() {
-            self.nearest_deadline(scope);
-            pending = self.scopes.pending(scope);
+    /// The request that is pending for an await under `scope` which does not use it up.
+    pub(crate) fn pending(&mut self, scope: ScopeIndex) -> Option<u64> {
+        if self.scopes.is_quiet() {
+            return None;
         }
-        let key = self.start_leaf(State::Join, index, scope, None);
-        self.table.at(key.index()).res = generation as i32;
-        if let Some(number) = pending {
-            self.hit(key.index(), number);
-        }
-        key
-    }
-
-    /// The task that `key` waits for has ended. If it has heard of the request that was forwarded
-    /// to it, nobody else must.
-    pub(crate) fn joined(&mut self, key: Key, heard: bool) {
-        let cause = self.table.slot(key).cause;
-        let under = self.vacate(key);
-        if heard && cause != 0 {
-            self.delivered(under, cause);
-        }
+        self.nearest_deadline(scope);
+        self.scopes.pending(scope)
     }
 
     /// Whether a new sleep is to be a kernel timeout.

@@ -2,6 +2,7 @@
 
 use super::{Core, placing};
 use crate::Instant;
+use crate::current::NO_TASK;
 use crate::debris::{Item, Remains};
 use crate::error::Cause;
 use crate::op::table::{Cancel, Key, Kind, Links, NO_SLOT, State};
@@ -46,6 +47,10 @@ impl Core {
     pub(crate) fn request(&mut self, scope: ScopeIndex) -> u64 {
         let number = self.scopes.request(scope);
         for at in self.scopes.subtree(scope) {
+            if self.scopes.at(at).first_join != NO_TASK {
+                let key = self.scopes.key_of(at);
+                self.debris.push(Item::Forward(key, number));
+            }
             // Newest first: the kernel's table gives those up the fastest (M).
             let mut leaf = self.scopes.at(at).first_leaf;
             while leaf != NO_SLOT {
@@ -83,11 +88,6 @@ impl Core {
                 let slot = self.table.slot(key);
                 slot.state = State::Done;
                 (slot.res, slot.word) = (-libc::ECANCELED, 0);
-            }
-            (State::Join, _) => {
-                slot.cause = number;
-                let task = Item::Forward(slot.word, slot.res as u32);
-                return self.debris.push(task);
             }
         }
         let slot = self.table.slot(key);
@@ -189,7 +189,7 @@ impl Core {
     }
 
     /// An await under `scope` returned the request `number`: it is used up (C2).
-    pub(super) fn delivered(&mut self, scope: ScopeIndex, number: u64) {
+    pub(crate) fn delivered(&mut self, scope: ScopeIndex, number: u64) {
         if number < POLLED_ELSEWHERE {
             self.scopes.delivered(scope, number);
         }
@@ -223,7 +223,7 @@ impl Core {
         self.orphan(key);
     }
 
-    /// The future of a leaf is gone that lent nothing: a sleep, or a wait for a task.
+    /// The future of a leaf is gone that lent nothing: a sleep.
     pub(crate) fn release(&mut self, key: Key) {
         match self.table.slot(key).state {
             State::InFlight => {
@@ -233,7 +233,7 @@ impl Core {
             }
             State::Queued => self.cancel_queued(key),
             State::Timer => self.leave_heap(key),
-            State::Done | State::Join | State::Orphaned | State::Vacant => {}
+            State::Done | State::Orphaned | State::Vacant => {}
         }
         self.vacate(key);
     }
@@ -460,7 +460,7 @@ impl Core {
                     }
                 }
                 State::Timer => self.hit(key.index(), ENDED),
-                State::Orphaned | State::Done | State::Join | State::Vacant => {}
+                State::Orphaned | State::Done | State::Vacant => {}
             }
         }
     }

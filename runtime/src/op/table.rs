@@ -11,12 +11,11 @@
 //!   │                                                 (4) future dropped       (6) fetched, │
 //!   │                                                     ▼                        dropped  │
 //!   │                                                 Orphaned ──(3)──▶ vacant ◀────────────┤
-//!   ├──▶ Timer ──(7) due, or cancelled──▶ Done ─────────────────────────────────────────────┤
-//!   └──▶ Join  ──(8) task done──────────────────────────────────────────────────────────────┘
+//!   └──▶ Timer ──(7) due, or cancelled──▶ Done ─────────────────────────────────────────────┘
 //! ```
 //!
 //! 1, 2: `Core::start`, `Core::flush`; 3: `Core::complete`; 4: `Core::abandon`; 5, 7:
-//! `Core::hit` and `Core::expire`; 6, 8: `Core::fetch` and `Core::release`. The kernel knows of a
+//! `Core::hit` and `Core::expire`; 6: `Core::fetch` and `Core::release`. The kernel knows of a
 //! slot in InFlight and Orphaned only. A slot is vacant again in one place: [`Table::remove`].
 
 use std::collections::VecDeque;
@@ -34,7 +33,6 @@ pub(crate) enum State {
     Orphaned,
     Done,
     Timer,
-    Join,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,16 +82,16 @@ pub(crate) struct Slot {
     /// A linked timeout with a scope's deadline is behind it; `word` and `res` say which scope's.
     pub(crate) carrier: bool,
     pub(crate) cancel: Cancel,
-    /// Done: the result. InFlight and `carrier`: the scope's generation. Join: the task's.
+    /// Done: the result. InFlight and `carrier`: the scope's generation.
     pub(crate) res: i32,
     /// Done: the completion's flags. InFlight and `carrier`: the scope's index. Timer: the place
-    /// in the heap. Join: the task's index.
+    /// in the heap.
     pub(crate) word: u32,
     /// The scope it is a leaf of, and its neighbours there.
     pub(crate) scope: ScopeIndex,
     pub(crate) previous: u32,
     pub(crate) next: u32,
-    /// The latest cancel request that hit it; 0 is none. Join: the request is forwarded.
+    /// The latest cancel request that hit it; 0 is none.
     pub(crate) cause: u64,
     pub(crate) waker: Option<Waker>,
     pub(crate) cold: Option<Box<Cold>>,

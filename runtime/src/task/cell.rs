@@ -23,6 +23,7 @@ use std::task::{Context, Poll, Waker};
 use crate::debris::quietly;
 use crate::scope::ScopeIndex;
 use crate::task::TaskNumber;
+use crate::task::join::Join;
 
 /// What a panic left.
 pub(crate) type PanicPayload = Box<dyn Any + Send>;
@@ -39,9 +40,9 @@ pub(crate) struct Header {
     pub(crate) spawned_at: &'static Location<'static>,
     /// Who awaits the task.
     joiner: Cell<Option<Waker>>,
+    /// And where.
+    pub(super) join: Cell<Join>,
     done: Cell<bool>,
-    /// No request to stop was left pending when it ended.
-    pub(crate) heard: Cell<bool>,
     name: Cell<Option<Box<Box<str>>>>,
 }
 
@@ -154,8 +155,8 @@ impl TaskCell {
                 scope: Cell::new(ScopeIndex::NONE),
                 spawned_at,
                 joiner: Cell::new(None),
+                join: Cell::new(Join::NONE),
                 done: Cell::new(false),
-                heard: Cell::new(true),
                 name: Cell::new(None),
             },
             stage: UnsafeCell::new(Stage::Running(future)),

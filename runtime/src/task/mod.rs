@@ -1,6 +1,7 @@
 //! Tasks: units of concurrency, owned by the runtime (C6).
 
 mod cell;
+mod join;
 mod list;
 mod waker;
 
@@ -19,7 +20,6 @@ pub(crate) use waker::TaskNumber;
 
 use crate::current;
 use crate::inbox::RuntimeId;
-use crate::op::Key;
 use crate::runtime::Runtime;
 
 /// Starts `future` as a task of its own, which runs concurrently with the caller (asyncio's
@@ -103,7 +103,6 @@ impl<'a> TaskBuilder<'a> {
         Task {
             cell,
             runtime,
-            join: None,
             _output: PhantomData,
         }
     }
@@ -130,8 +129,6 @@ pub(crate) fn outside(what: &str) -> ! {
 pub struct Task<T> {
     cell: TaskCell,
     runtime: RuntimeId,
-    /// Its slot as a leaf of the scope that awaits it.
-    join: Option<Key>,
     // Owns an output of type T, and stays on its thread (R12).
     _output: PhantomData<(T, *const ())>,
 }
@@ -181,19 +178,6 @@ impl<T> Task<T> {
             ),
         }
     }
-
-    /// Gives the slot back that it had as a leaf.
-    fn let_go(&mut self) {
-        let Some(key) = self.join.take() else { return };
-        current::with_id(self.runtime, |runtime: Option<&Runtime>| {
-            let Some(runtime) = runtime else { return };
-            if self.cell.is_done() {
-                runtime.joined(key, self.cell.header().heard.get());
-            } else {
-                runtime.release(key);
-            }
-        });
-    }
 }
 
 impl<T> Unpin for Task<T> {}
@@ -201,33 +185,33 @@ impl<T> Unpin for Task<T> {}
 impl<T> Future for Task<T> {
     type Output = T;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         if self.cell.is_done() {
-            self.let_go();
             return Poll::Ready(self.output());
         }
         let old = self.cell.set_joiner(cx.waker());
         drop(old);
-        let header = self.cell.header();
-        let join = current::with(|current| {
-            let (runtime, current) = current.filter(|(runtime, _)| runtime.id() == self.runtime)?;
-            let scope = runtime.scope_here(current);
-            Some(runtime.with_core(|core| match self.join {
-                Some(key) => {
-                    core.reattach(key.index(), scope);
-                    key
-                }
-                None => core.start_join(header.index.get(), header.generation.get(), scope),
-            }))
+        current::with(|current| {
+            if let Some((runtime, current)) = current
+                && runtime.id() == self.runtime
+            {
+                let scope = runtime.scope_here(current);
+                runtime.join(&self.cell, scope);
+            }
         });
-        self.join = join.or(self.join);
         Poll::Pending
     }
 }
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        self.let_go();
+        if !self.cell.is_done() {
+            current::with_id(self.runtime, |runtime: Option<&Runtime>| {
+                if let Some(runtime) = runtime {
+                    runtime.unjoin(&self.cell);
+                }
+            });
+        }
     }
 }
 
