@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::inbox::{Inbox, RuntimeId};
 use crate::runtime::Runtime;
-use crate::scope::{LazyScope, ScopeIndex};
+use crate::scope::{Deadline, ScopeIndex};
 
 pub(crate) struct Current {
     /// Null outside of `turn`.
@@ -16,10 +16,12 @@ pub(crate) struct Current {
     pub(crate) task: Cell<u32>,
     /// The scope that is being polled; `NONE` while the task has no scope yet.
     pub(crate) scope: Cell<ScopeIndex>,
-    /// What `scope` is while that is `LAZY`.
-    pub(crate) lazy: Cell<LazyScope>,
-    /// A leaf of ours is pending that has no slot, since its task is ready again already.
-    pub(crate) yielded: Cell<bool>,
+    /// What `scope` is while that is `LAZY`: the one around it, and its deadline.
+    pub(crate) lazy_outer: Cell<ScopeIndex>,
+    pub(crate) lazy_deadline: Cell<Deadline>,
+    /// Counts the leaves of ours that were pending and have no slot, since their task was ready
+    /// again already.
+    pub(crate) yields: Cell<u64>,
 }
 
 /// No task is being polled.
@@ -31,8 +33,9 @@ thread_local! {
             runtime: Cell::new(ptr::null()),
             task: Cell::new(NO_TASK),
             scope: Cell::new(ScopeIndex::NONE),
-            lazy: Cell::new(LazyScope::NONE),
-            yielded: Cell::new(false),
+            lazy_outer: Cell::new(ScopeIndex::NONE),
+            lazy_deadline: Cell::new(Deadline::NEVER),
+            yields: Cell::new(0),
         }
     };
 
@@ -103,7 +106,7 @@ pub(crate) struct Entered<'a> {
     outer: *const Runtime,
     outer_task: u32,
     outer_scope: ScopeIndex,
-    outer_lazy: LazyScope,
+    outer_lazy: (ScopeIndex, Deadline),
     _runtime: PhantomData<&'a Runtime>,
 }
 
@@ -113,7 +116,7 @@ impl<'a> Entered<'a> {
             outer: current.runtime.replace(runtime),
             outer_task: current.task.replace(NO_TASK),
             outer_scope: current.scope.replace(ScopeIndex::NONE),
-            outer_lazy: current.lazy.get(),
+            outer_lazy: (current.lazy_outer.get(), current.lazy_deadline.get()),
             _runtime: PhantomData,
         })
     }
@@ -125,7 +128,8 @@ impl Drop for Entered<'_> {
             current.runtime.set(self.outer);
             current.task.set(self.outer_task);
             current.scope.set(self.outer_scope);
-            current.lazy.set(self.outer_lazy);
+            current.lazy_outer.set(self.outer_lazy.0);
+            current.lazy_deadline.set(self.outer_lazy.1);
         });
     }
 }
@@ -136,6 +140,15 @@ pub(crate) fn set(task: u32, scope: ScopeIndex) {
         current.task.set(task);
         current.scope.set(scope);
     });
+}
+
+/// A leaf of ours is pending that has no slot.
+pub(crate) fn count_yield(current: &Current) {
+    current.yields.set(current.yields.get() + 1);
+}
+
+pub(crate) fn yields() -> u64 {
+    CURRENT.with(|current| current.yields.get())
 }
 
 /// Whether a runtime is turning on this thread.

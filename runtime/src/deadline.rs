@@ -12,7 +12,7 @@ use crate::Instant;
 use crate::current;
 use crate::inbox::RuntimeId;
 use crate::runtime::Runtime;
-use crate::scope::{Deadline, LazyScope, ScopeIndex, ScopeKey};
+use crate::scope::{Deadline, ScopeIndex, ScopeKey};
 use crate::task::TaskNumber;
 
 /// A scope with a deadline: what is polled in it is asked to stop when that passes.
@@ -21,14 +21,18 @@ use crate::task::TaskNumber;
 /// linked behind it; for anything else a timer is armed, once, and not before the loop is
 /// about to sleep. So a scope around something that is ready costs next to nothing.
 pub struct DeadlineScope {
-    state: State,
+    deadline: Deadline,
+    stage: Stage,
+    /// When it is open: where, and which scope.
+    runtime: RuntimeId,
+    key: ScopeKey,
     _not_send: PhantomData<*const ()>,
 }
 
-#[derive(Clone, Copy)]
-enum State {
-    New(Deadline),
-    Open(RuntimeId, ScopeKey),
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    New,
+    Open,
     Closed,
 }
 
@@ -58,17 +62,20 @@ pub struct Expiry {
 impl DeadlineScope {
     /// A scope whose time is up a span after its body first has to wait.
     pub const fn after(span: Duration) -> Self {
-        Self::new(Deadline::After(span))
+        Self::new(Deadline::after(span))
     }
 
     /// A scope whose time is up at `deadline`.
     pub const fn at(deadline: Instant) -> Self {
-        Self::new(Deadline::At(deadline))
+        Self::new(Deadline::at(deadline))
     }
 
     const fn new(deadline: Deadline) -> Self {
         Self {
-            state: State::New(deadline),
+            deadline,
+            stage: Stage::New,
+            runtime: RuntimeId::NONE,
+            key: ScopeKey::NONE,
             _not_send: PhantomData,
         }
     }
@@ -79,90 +86,84 @@ impl DeadlineScope {
         body: Pin<&mut F>,
         cx: &mut Context<'_>,
     ) -> Polled<F::Output> {
-        let Some(inside) = self.enter() else {
+        let Some(outer) = self.enter() else {
             // Outside of a runtime: the body's own leaves will say so.
             return match body.poll(cx) {
                 Poll::Ready(output) => Polled::Ready(output),
                 Poll::Pending => Polled::Pending,
             };
         };
+        let yields = current::yields();
+        let inside = Inside { scope: self, outer };
         let polled = body.poll(cx);
-        let yielded = inside.leave();
+        drop(inside);
         match polled {
             Poll::Ready(output) => Polled::Ready(output),
-            Poll::Pending => self.pending(cx.waker(), yielded),
+            Poll::Pending if self.pending(cx.waker()) && current::yields() == yields => {
+                Polled::Abandoned
+            }
+            Poll::Pending => Polled::Pending,
         }
     }
 
-    /// Makes this the scope that is polled, until the guard is dropped.
-    fn enter(&mut self) -> Option<Inside<'_>> {
+    /// Makes this the scope that is polled. Gives the one around it.
+    fn enter(&mut self) -> Option<ScopeIndex> {
         current::with(|current| {
             let (runtime, current) = current?;
-            let (outer, inner) = match self.state {
-                // A span that is not over before it begins: nothing is made for a body that does
-                // not wait.
-                State::New(deadline @ Deadline::After(span)) if !span.is_zero() => {
-                    if current.scope.get() == ScopeIndex::LAZY {
-                        runtime.scope_here(current); // There is one at a time.
-                    }
-                    let outer = current.scope.get();
-                    current.lazy.set(LazyScope { outer, deadline });
-                    (outer, ScopeIndex::LAZY)
+            if self.stage == Stage::New && self.deadline.can_wait() {
+                // Nothing is made for a body that does not wait.
+                if current.scope.get() == ScopeIndex::LAZY {
+                    runtime.scope_here(current); // There is one at a time.
                 }
-                State::New(deadline) => {
-                    let outer = runtime.scope_here(current);
-                    let key = runtime.with_core(|core| core.open_scope(outer, deadline));
-                    self.state = State::Open(runtime.id(), key);
-                    (outer, key.index)
-                }
-                State::Open(id, key) if id == runtime.id() => {
-                    let outer = runtime.scope_here(current);
-                    runtime.core().scopes.reattach(key.index, outer);
-                    (outer, key.index)
+                let outer = current.scope.replace(ScopeIndex::LAZY);
+                current.lazy_outer.set(outer);
+                current.lazy_deadline.set(self.deadline);
+                return Some(outer);
+            }
+            let outer = runtime.scope_here(current);
+            match self.stage {
+                Stage::New => self.open(runtime, outer),
+                Stage::Open if self.runtime == runtime.id() => {
+                    runtime.core().scopes.reattach(self.key.index, outer);
                 }
                 // Of another runtime, where its timer is; or over.
-                State::Open(..) | State::Closed => return None,
-            };
-            current.scope.set(inner);
-            Some(Inside {
-                state: &mut self.state,
-                outer,
-                yielded: current.yielded.replace(false),
-            })
+                Stage::Open | Stage::Closed => return None,
+            }
+            current.scope.set(self.key.index);
+            Some(outer)
         })
     }
 
-    fn pending<T>(&mut self, waker: &Waker, yielded: bool) -> Polled<T> {
+    fn open(&mut self, runtime: &Runtime, outer: ScopeIndex) {
+        self.key = runtime.with_core(|core| core.open_scope(outer, self.deadline));
+        self.runtime = runtime.id();
+        self.stage = Stage::Open;
+    }
+
+    /// The body waits: now there must be a scope. `true`: it waits for nothing that the scope
+    /// knows of, and the time is up.
+    fn pending(&mut self, waker: &Waker) -> bool {
         let waker = TaskNumber::clone_of(waker); // User code, so not while something is borrowed.
-        let abandoned = current::with(|current| {
-            let (runtime, current) = current?;
-            let key = match self.state {
-                // The body waits: now there must be a scope.
-                State::New(deadline) => {
-                    let outer = runtime.scope_here(current);
-                    let key = runtime.core().open_scope(outer, deadline);
-                    self.state = State::Open(runtime.id(), key);
-                    key
-                }
-                State::Open(id, key) if id == runtime.id() => key,
-                State::Open(..) | State::Closed => return None,
+        current::with(|current| {
+            let Some((runtime, current)) = current else {
+                return false;
             };
-            Some(runtime.with_core(|core| core.scope_pending(key, waker) && !yielded))
-        });
-        match abandoned {
-            Some(true) => Polled::Abandoned,
-            _ => Polled::Pending,
-        }
+            if self.stage == Stage::New {
+                let outer = runtime.scope_here(current);
+                self.open(runtime, outer);
+            }
+            self.stage == Stage::Open
+                && self.runtime == runtime.id()
+                && runtime.with_core(|core| core.scope_pending(self.key, waker))
+        })
     }
 
     /// Whether the deadline has passed, and nobody further out asked the body to stop since.
     pub fn is_timed_out(&self) -> bool {
-        let State::Open(id, key) = self.state else {
-            return false;
-        };
-        current::with_id(id, |runtime: Option<&Runtime>| {
-            runtime.is_some_and(|runtime| runtime.core().is_timed_out(key))
-        })
+        self.stage == Stage::Open
+            && current::with_id(self.runtime, |runtime: Option<&Runtime>| {
+                runtime.is_some_and(|runtime| runtime.core().is_timed_out(self.key))
+            })
     }
 
     /// Ends the scope. What still waits in it (an operation that was polled by reference) belongs
@@ -172,15 +173,14 @@ impl DeadlineScope {
             timed_out: false,
             heard: false,
         };
-        if let State::Open(id, key) = self.state {
-            current::with_id(id, |runtime: Option<&Runtime>| {
+        if std::mem::replace(&mut self.stage, Stage::Closed) == Stage::Open {
+            current::with_id(self.runtime, |runtime: Option<&Runtime>| {
                 let Some(runtime) = runtime else { return };
-                let closed = runtime.close_scope(key);
+                let closed = runtime.close_scope(self.key);
                 expiry.timed_out = closed.timed_out;
                 expiry.heard = !closed.unheard;
             });
         }
-        self.state = State::Closed;
         expiry
     }
 }
@@ -193,30 +193,21 @@ impl Drop for DeadlineScope {
 
 impl fmt::Debug for DeadlineScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match self.state {
-            State::New(_) => "new",
-            State::Open(..) => "open",
-            State::Closed => "closed",
+        let stage = match self.stage {
+            Stage::New => "new",
+            Stage::Open => "open",
+            Stage::Closed => "closed",
         };
         f.debug_struct("DeadlineScope")
-            .field("state", &state)
+            .field("stage", &stage)
             .finish_non_exhaustive()
     }
 }
 
 /// The scope is polled; dropping this restores the one around it, also when the body panics.
 struct Inside<'a> {
-    state: &'a mut State,
+    scope: &'a mut DeadlineScope,
     outer: ScopeIndex,
-    /// What was yielded in the scope around it before.
-    yielded: bool,
-}
-
-impl Inside<'_> {
-    /// Gives whether the body has yielded.
-    fn leave(self) -> bool {
-        current::with(|current| current.is_some_and(|(_, current)| current.yielded.get()))
-    }
 }
 
 impl Drop for Inside<'_> {
@@ -225,14 +216,13 @@ impl Drop for Inside<'_> {
             let Some((runtime, current)) = current else {
                 return;
             };
-            let scope = current.scope.replace(self.outer);
-            if let State::New(_) = self.state
-                && scope.is_made()
-            {
-                let key = runtime.core().scopes.key_of(scope);
-                *self.state = State::Open(runtime.id(), key);
+            let inner = current.scope.replace(self.outer);
+            if self.scope.stage == Stage::New && inner.is_made() {
+                // Something registered under it.
+                self.scope.key = runtime.core().scopes.key_of(inner);
+                self.scope.runtime = runtime.id();
+                self.scope.stage = Stage::Open;
             }
-            current.yielded.set(self.yielded || current.yielded.get());
         });
     }
 }

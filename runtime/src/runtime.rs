@@ -18,7 +18,7 @@ use crate::error::Cause;
 use crate::inbox::{Inbox, RuntimeId};
 use crate::op::table::Key;
 use crate::op::{Cqe, Orphan};
-use crate::scope::{Deadline, LazyScope, ScopeIndex, ScopeKey};
+use crate::scope::{Deadline, ScopeIndex, ScopeKey};
 use crate::task::{TaskCell, TaskNumber, Tasks};
 use crate::timers::Timers;
 
@@ -280,7 +280,7 @@ impl Runtime {
     pub(crate) fn checkpoint(&self, current: &Current) -> Option<Cause> {
         // A scope that is not made has been asked nothing.
         let scope = match current.scope.get() {
-            ScopeIndex::LAZY => current.lazy.get().outer,
+            ScopeIndex::LAZY => current.lazy_outer.get(),
             scope => scope,
         };
         if scope == ScopeIndex::NONE {
@@ -319,7 +319,7 @@ impl Runtime {
             scope.set(
                 self.core()
                     .scopes
-                    .open(ScopeIndex::NONE, Deadline::Never)
+                    .open(ScopeIndex::NONE, Deadline::NEVER)
                     .index,
             );
         }
@@ -342,8 +342,8 @@ impl Runtime {
     fn make_scope(&self, current: &Current, scope: ScopeIndex) -> ScopeIndex {
         match scope {
             ScopeIndex::LAZY => {
-                let LazyScope { outer, deadline } = current.lazy.get();
-                let outer = self.make_scope(current, outer);
+                let deadline = current.lazy_deadline.get();
+                let outer = self.make_scope(current, current.lazy_outer.get());
                 self.core().open_scope(outer, deadline).index
             }
             ScopeIndex::NONE => match self.tasks().get(current.task.get()) {

@@ -26,8 +26,8 @@ pub(crate) struct ScopeIndex(u32);
 
 impl ScopeIndex {
     pub(crate) const NONE: Self = Self(u32::MAX);
-    /// The scope that is being polled is not made before something registers under it: see
-    /// [`LazyScope`].
+    /// The scope that is being polled is not made before something registers under it. There is
+    /// one at a time: another one inside of it makes it.
     pub(crate) const LAZY: Self = Self(u32::MAX - 1);
 
     /// Whether it names a scope that there is.
@@ -51,29 +51,65 @@ pub(crate) struct ScopeKey {
     pub(crate) generation: u32,
 }
 
-/// A scope with a deadline that is being polled, and made only if something registers under it.
-/// There is one at a time: another one inside of it makes it.
-#[derive(Clone, Copy)]
-pub(crate) struct LazyScope {
-    /// The scope around it.
-    pub(crate) outer: ScopeIndex,
-    pub(crate) deadline: Deadline,
-}
-
-impl LazyScope {
+impl ScopeKey {
     pub(crate) const NONE: Self = Self {
-        outer: ScopeIndex::NONE,
-        deadline: Deadline::Never,
+        index: ScopeIndex::NONE,
+        generation: 0,
     };
 }
 
-/// When a scope's time is up.
+/// When a scope's time is up, in one word: a moment, or with the top bit a span that is not yet
+/// counted from, since nobody has had to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Deadline {
-    Never,
-    /// Not yet counted from: nobody has had to wait.
-    After(Duration),
-    At(Instant),
+pub(crate) struct Deadline(u64);
+
+impl Deadline {
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+    /// 292 years.
+    const SPAN: u64 = 1 << 63;
+
+    pub(crate) const fn after(span: Duration) -> Self {
+        let nanos = span.as_nanos();
+        if nanos < Self::SPAN as u128 {
+            Self(Self::SPAN | nanos as u64)
+        } else {
+            Self::NEVER
+        }
+    }
+
+    pub(crate) const fn at(moment: Instant) -> Self {
+        if moment.as_nanos() < Self::SPAN {
+            Self(moment.as_nanos())
+        } else {
+            Self::NEVER
+        }
+    }
+
+    /// Whether it need not be looked at before somebody has to wait.
+    pub(crate) const fn can_wait(self) -> bool {
+        self.0 > Self::SPAN
+    }
+
+    /// A span of zero: it has passed at once.
+    pub(crate) const fn is_zero(self) -> bool {
+        self.0 == Self::SPAN
+    }
+
+    pub(crate) const fn moment(self) -> Option<Instant> {
+        if self.0 < Self::SPAN {
+            Some(Instant::from_nanos(self.0))
+        } else {
+            None
+        }
+    }
+
+    /// The moment; a span counts from `now` on.
+    pub(crate) fn count(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
+        if self.0 >= Self::SPAN && *self != Self::NEVER {
+            *self = Self::at(now() + Duration::from_nanos(self.0 & !Self::SPAN));
+        }
+        self.moment()
+    }
 }
 
 pub(crate) struct Scope {
@@ -140,7 +176,7 @@ impl Scopes {
         }
         let index = self.vacant;
         let began = self.requests;
-        self.timed += usize::from(deadline != Deadline::Never);
+        self.timed += usize::from(deadline != Deadline::NEVER);
         // What is not written here was left so when the place became vacant.
         let scope = self.at(index);
         let vacant = scope.parent;
@@ -175,7 +211,7 @@ impl Scopes {
             next_sibling: ScopeIndex::NONE,
             first_leaf: NO_SLOT,
             first_join: NO_TASK,
-            deadline: Deadline::Never,
+            deadline: Deadline::NEVER,
             fired: false,
             arming: false,
             carrier: NO_SLOT,
@@ -201,7 +237,7 @@ impl Scopes {
         let parent = std::mem::replace(&mut scope.parent, vacant);
         let mut child = std::mem::replace(&mut scope.first_child, ScopeIndex::NONE);
         let waker = scope.waker.take();
-        let (timed, asked) = (scope.deadline != Deadline::Never, scope.pending != 0);
+        let (timed, asked) = (scope.deadline != Deadline::NEVER, scope.pending != 0);
         self.timed -= usize::from(timed);
         self.asked -= usize::from(asked);
         self.used -= 1;
@@ -309,12 +345,9 @@ impl Scopes {
         let (mut at, mut read) = (index, None);
         while at != ScopeIndex::NONE {
             let scope = self.at(at);
-            if let Deadline::After(span) = scope.deadline {
-                scope.deadline = Deadline::At(*read.get_or_insert_with(&mut now) + span);
-            }
-            if let Deadline::At(deadline) = scope.deadline
+            let counted = scope.deadline.count(|| *read.get_or_insert_with(&mut now));
+            if let Some(deadline) = counted
                 && !scope.fired
-                && deadline != Instant::FAR_FUTURE
                 && nearest.is_none_or(|(nearest, _)| deadline <= nearest)
             {
                 nearest = Some((deadline, at));

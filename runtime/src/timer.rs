@@ -103,7 +103,7 @@ impl Timer {
                 if let Some(cause) = runtime.checkpoint(current) {
                     return Err(cause);
                 }
-                current.yielded.set(true);
+                current::count_yield(current);
                 waker.wake();
                 self.stage = Stage::Yielded;
                 return Ok(());

@@ -1,7 +1,6 @@
 //! How a request to stop travels: deadlines that fire, leaves that are hit, futures that go.
 
 use super::{Core, placing};
-use crate::Instant;
 use crate::current::NO_TASK;
 use crate::debris::{Item, Remains};
 use crate::error::Cause;
@@ -174,10 +173,8 @@ impl Core {
 
     /// Whether the deadline of a scope whose deadline was sent to the kernel has passed.
     fn has_passed(&mut self, timed: ScopeIndex) -> bool {
-        match self.scopes.at(timed).deadline {
-            Deadline::At(deadline) => deadline <= self.driver.now(),
-            Deadline::Never | Deadline::After(_) => false,
-        }
+        let deadline = self.scopes.at(timed).deadline.moment();
+        deadline.is_some_and(|deadline| deadline <= self.driver.now())
     }
 
     pub(super) fn cause(&self, number: u64) -> Cause {
@@ -334,11 +331,11 @@ impl Core {
     /// is stopped at its first await.
     pub(crate) fn open_scope(&mut self, parent: ScopeIndex, deadline: Deadline) -> ScopeKey {
         let key = self.scopes.open(parent, deadline);
-        if let Deadline::At(_) = deadline {
+        if deadline.moment().is_some() {
             // Made from a clock that may have been read after the loop's: its first await looks.
             self.clock = self.driver.now();
         }
-        if deadline == Deadline::After(std::time::Duration::ZERO) {
+        if deadline.is_zero() {
             self.fire(key.index);
         }
         key
@@ -407,27 +404,17 @@ impl Core {
         if scope.fired || scope.carrier != NO_SLOT || scope.place != NOWHERE {
             return;
         }
-        let deadline = match scope.deadline {
-            Deadline::Never => return,
-            Deadline::At(deadline) => deadline,
-            Deadline::After(span) => {
-                let deadline = self.driver.now() + span;
-                self.scopes.at(key.index).deadline = Deadline::At(deadline);
-                deadline
-            }
-        };
-        if deadline != Instant::FAR_FUTURE {
-            let Self {
-                heap,
-                table,
-                scopes,
-                ..
-            } = self;
-            heap.push(
-                deadline,
-                Waiter::Scope(key.index.get()),
-                placing(table, scopes),
-            );
+        let Self {
+            heap,
+            table,
+            scopes,
+            driver,
+            ..
+        } = self;
+        let deadline = scopes.at(key.index).deadline.count(|| driver.now());
+        if let Some(deadline) = deadline {
+            let waiter = Waiter::Scope(key.index.get());
+            heap.push(deadline, waiter, placing(table, scopes));
         }
     }
 

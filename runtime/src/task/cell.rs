@@ -41,7 +41,7 @@ pub(crate) struct Header {
     /// Who awaits the task.
     joiner: Cell<Option<Waker>>,
     /// And where.
-    pub(super) join: Cell<Join>,
+    join: Join,
     done: Cell<bool>,
     name: Cell<Option<Box<Box<str>>>>,
 }
@@ -155,7 +155,7 @@ impl TaskCell {
                 scope: Cell::new(ScopeIndex::NONE),
                 spawned_at,
                 joiner: Cell::new(None),
-                join: Cell::new(Join::NONE),
+                join: Join::new(),
                 done: Cell::new(false),
                 name: Cell::new(None),
             },
@@ -173,6 +173,10 @@ impl TaskCell {
     pub(crate) fn header(&self) -> &Header {
         // SAFETY: alive while a reference is counted; only its Cells change.
         unsafe { self.0.as_ref() }
+    }
+
+    pub(super) fn join(&self) -> &Join {
+        &self.header().join
     }
 
     /// One step of the task. `true`: it is done, see [`finish`](Self::finish).

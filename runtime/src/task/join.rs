@@ -4,102 +4,107 @@
 //! A task is awaited by one other at most, so its header has the links of the list that the scope
 //! keeps of what is awaited in it. Only the runtime that has the tasks changes them.
 
+use std::cell::Cell;
+
 use super::TaskCell;
 use crate::current::NO_TASK;
 use crate::runtime::Runtime;
 use crate::scope::{ScopeIndex, ScopeKey};
 
 /// Where a task is awaited.
-#[derive(Clone, Copy)]
 pub(crate) struct Join {
     /// `NONE`: in no scope.
-    scope: ScopeIndex,
+    scope: Cell<ScopeIndex>,
     /// Its neighbours there, by index.
-    previous: u32,
-    next: u32,
+    previous: Cell<u32>,
+    next: Cell<u32>,
     /// The latest request that was forwarded; 0 is none.
-    cause: u64,
+    cause: Cell<u64>,
 }
 
 impl Join {
-    pub(super) const NONE: Self = Self {
-        scope: ScopeIndex::NONE,
-        previous: NO_TASK,
-        next: NO_TASK,
-        cause: 0,
-    };
+    pub(super) const fn new() -> Self {
+        Self {
+            scope: Cell::new(ScopeIndex::NONE),
+            previous: Cell::new(NO_TASK),
+            next: Cell::new(NO_TASK),
+            cause: Cell::new(0),
+        }
+    }
 }
 
 impl Runtime {
     /// The task is awaited under `scope` from here on.
     pub(super) fn join(&self, cell: &TaskCell, scope: ScopeIndex) {
-        let join = cell.header().join.get();
-        if join.scope == scope {
-            return;
-        }
-        if join.scope == ScopeIndex::NONE {
-            // A request that is pending is forwarded, as one that comes later is. It is used up
-            // when the task has used it up.
-            let pending = self.with_core(|core| core.pending(scope));
-            self.link_join(cell, scope, 0);
-            if let Some(number) = pending {
-                self.forward(cell, number);
+        match cell.join().scope.get() {
+            same if same == scope => {}
+            ScopeIndex::NONE => {
+                // A request that is pending is forwarded, as one that comes later is. It is used
+                // up when the task has used it up.
+                let pending = self.with_core(|core| core.pending(scope));
+                self.link_join(cell, scope);
+                if let Some(number) = pending {
+                    self.forward(cell, number);
+                }
             }
-        } else {
-            self.unjoin(cell);
-            self.link_join(cell, scope, join.cause);
+            _ => {
+                self.unlink_join(cell);
+                self.link_join(cell, scope);
+            }
         }
     }
 
-    fn link_join(&self, cell: &TaskCell, scope: ScopeIndex, cause: u64) {
-        let mut next = NO_TASK;
-        if scope != ScopeIndex::NONE {
-            let index = cell.header().index.get();
-            next = std::mem::replace(&mut self.core().scopes.at(scope).first_join, index);
-            self.with_join(next, |next| next.previous = index);
+    fn link_join(&self, cell: &TaskCell, scope: ScopeIndex) {
+        let join = cell.join();
+        join.scope.set(scope);
+        if scope == ScopeIndex::NONE {
+            return;
         }
-        cell.header().join.set(Join {
-            scope,
-            previous: NO_TASK,
-            next,
-            cause,
-        });
+        let index = cell.header().index.get();
+        let next = std::mem::replace(&mut self.core().scopes.at(scope).first_join, index);
+        join.previous.set(NO_TASK);
+        join.next.set(next);
+        if next != NO_TASK
+            && let Some(next) = self.tasks().get(next)
+        {
+            next.join().previous.set(index);
+        }
+    }
+
+    fn unlink_join(&self, cell: &TaskCell) {
+        let join = cell.join();
+        let scope = join.scope.replace(ScopeIndex::NONE);
+        if scope == ScopeIndex::NONE {
+            return;
+        }
+        let (previous, next) = (join.previous.get(), join.next.get());
+        if previous == NO_TASK {
+            self.core().scopes.at(scope).first_join = next;
+        } else if let Some(previous) = self.tasks().get(previous) {
+            previous.join().next.set(next);
+        }
+        if next != NO_TASK
+            && let Some(next) = self.tasks().get(next)
+        {
+            next.join().previous.set(previous);
+        }
     }
 
     /// The task is awaited no more.
     pub(super) fn unjoin(&self, cell: &TaskCell) {
-        let Join {
-            scope,
-            previous,
-            next,
-            ..
-        } = cell.header().join.replace(Join::NONE);
-        if scope == ScopeIndex::NONE {
-            return;
-        }
-        match previous {
-            NO_TASK => self.core().scopes.at(scope).first_join = next,
-            previous => self.with_join(previous, |previous| previous.next = next),
-        }
-        self.with_join(next, |next| next.previous = previous);
-    }
-
-    fn with_join(&self, index: u32, change: impl FnOnce(&mut Join)) {
-        if let Some(cell) = self.tasks().get(index) {
-            let mut join = cell.header().join.get();
-            change(&mut join);
-            cell.header().join.set(join);
-        }
+        self.unlink_join(cell);
+        cell.join().cause.set(0);
     }
 
     /// The task has ended. If it has `heard` of the request that was forwarded to it, nobody else
     /// must.
     pub(crate) fn end_join(&self, cell: &TaskCell, heard: bool) {
-        let Join { scope, cause, .. } = cell.header().join.get();
+        let scope = cell.join().scope.get();
         if scope == ScopeIndex::NONE {
             return;
         }
-        self.unjoin(cell);
+        self.unlink_join(cell);
+        let cause = cell.join().cause.get();
         if heard && cause != 0 {
             self.core().delivered(scope, cause);
         }
@@ -115,14 +120,12 @@ impl Runtime {
                 return;
             };
             self.forward(&cell, number);
-            next = cell.header().join.get().next;
+            next = cell.join().next.get();
         }
     }
 
     fn forward(&self, cell: &TaskCell, number: u64) {
-        let mut join = cell.header().join.get();
-        join.cause = number;
-        cell.header().join.set(join);
+        cell.join().cause.set(number);
         self.request_task(cell);
     }
 
@@ -135,9 +138,8 @@ impl Runtime {
             let Some(cell) = self.tasks().get(first).cloned() else {
                 return;
             };
-            let cause = cell.header().join.get().cause;
-            self.unjoin(&cell);
-            self.link_join(&cell, parent, cause);
+            self.unlink_join(&cell);
+            self.link_join(&cell, parent);
         }
     }
 }

@@ -351,7 +351,7 @@ pub fn yield_now() -> impl Future<Output = io::Result<()>> {
         }
         let refused = current::with(|current| {
             let (runtime, current) = current?;
-            current.yielded.set(true);
+            current::count_yield(current);
             runtime.checkpoint(current)
         });
         if let Some(cause) = refused {
