@@ -20,7 +20,7 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
-use crate::debris::quietly;
+use crate::debris::{discard_panic, quietly};
 use crate::scope::ScopeIndex;
 use crate::task::TaskNumber;
 use crate::task::join::Join;
@@ -93,17 +93,26 @@ impl<F: Future> Whole<F> {
         // stage is reached from `poll` and `discard`, which the runtime does not nest, and from
         // `take`, which does nothing before `done`.
         let stage = unsafe { Self::stage(header) };
-        let Stage::Running(future) = stage else {
-            return true;
-        };
-        // SAFETY: the future stays in the cell, which does not move, until it is dropped there.
-        let future = unsafe { Pin::new_unchecked(future) };
-        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-            Ok(Poll::Pending) => return false,
-            Ok(Poll::Ready(output)) => Self::replace(stage, Stage::Output(output)),
-            Err(panic) => Self::replace(stage, Stage::Panicked(panic)),
-        }
-        true
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let Stage::Running(future) = stage else {
+                return true;
+            };
+            // SAFETY: the future stays in the cell, which does not move, until it is dropped there.
+            let future = unsafe { Pin::new_unchecked(future) };
+            let Poll::Ready(output) = future.poll(cx) else {
+                return false;
+            };
+            *stage = Stage::Output(output);
+            true
+        }));
+        polled.unwrap_or_else(|panic| {
+            match stage {
+                Stage::Running(_) => Self::replace(stage, Stage::Panicked(panic)),
+                // The drop of the future panicked: the output is in its place all the same.
+                _ => discard_panic(panic),
+            }
+            true
+        })
     }
 
     unsafe fn discard(header: NonNull<Header>) {
