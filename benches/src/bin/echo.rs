@@ -21,13 +21,14 @@ where their programs are.";
 type Start = fn(&str) -> std::io::Result<Server>;
 
 /// The servers under test, in the table's order. One more server is one more line.
-const LOCAL: [(&str, Start); 6] = [
+const LOCAL: [(&str, Start); 7] = [
     ("coring", |name| {
         Server::thread(name, servers::coring::serve)
     }),
     ("raw one-shot", |name| {
         Server::thread(name, raw::echo::one_shot)
     }),
+    ("raw direct", |name| Server::thread(name, raw::echo::direct)),
     ("raw linked", |name| Server::thread(name, raw::echo::linked)),
     ("raw multishot", |name| {
         Server::thread(name, raw::echo_multishot::serve)

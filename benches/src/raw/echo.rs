@@ -1,6 +1,9 @@
 //! TCP echo with one-shot receives, one buffer per connection.
 //!
 //! The road of a message: receive completes → the same bytes are sent → the next receive is armed.
+//! Three loops: what a runtime can be compared with, which sends the same requests; the same with
+//! what a program can do besides that knows its sockets; and one that knows what comes after a
+//! write as well.
 
 use std::collections::HashMap;
 use std::io;
@@ -25,17 +28,27 @@ use crate::servers::BUFFER_BYTES;
 ///
 /// What the ring or the listener answers.
 pub fn one_shot(listener: TcpListener, stop: &AtomicBool) -> io::Result<()> {
-    Echo::<false>::serve(&listener, stop)
+    Echo::<false, false>::serve(&listener, stop)
 }
 
-/// Links the next receive behind the send, whose completion is then not posted: one enter and one
+/// The same over direct descriptors, and after a receive that emptied the socket the next one
+/// waits first (POLL_FIRST).
+///
+/// # Errors
+///
+/// What the ring or the listener answers.
+pub fn direct(listener: TcpListener, stop: &AtomicBool) -> io::Result<()> {
+    Echo::<true, false>::serve(&listener, stop)
+}
+
+/// [`direct`], and links the next receive behind the send, whose completion is then not posted: one enter and one
 /// completion per message, for a program that knows what it does after its write.
 ///
 /// # Errors
 ///
 /// What the ring or the listener answers.
 pub fn linked(listener: TcpListener, stop: &AtomicBool) -> io::Result<()> {
-    Echo::<true>::serve(&listener, stop)
+    Echo::<true, true>::serve(&listener, stop)
 }
 
 const ACCEPT: u64 = u64::MAX;
@@ -46,20 +59,22 @@ const EMPTIED: u64 = 1 << 33;
 /// IORING_RECVSEND_POLL_FIRST: wait for the socket before looking at it.
 const POLL_FIRST: u16 = 1;
 
-struct Echo<'turns, 'ring, const LINKED: bool> {
+struct Echo<'turns, 'ring, const DIRECT: bool, const LINKED: bool> {
     turns: &'turns mut Turns<'ring>,
     connections: HashMap<RawFd, TcpStream>,
     /// By descriptor, which the kernel keeps small. Buffers stay for the next connection.
     buffers: ManuallyDrop<Vec<Box<[u8]>>>,
 }
 
-impl<const LINKED: bool> Echo<'_, '_, LINKED> {
+impl<const DIRECT: bool, const LINKED: bool> Echo<'_, '_, DIRECT, LINKED> {
     fn serve(listener: &TcpListener, stop: &AtomicBool) -> io::Result<()> {
         let mut ring = ring()?;
         let mut turns = Turns::new(&mut ring)?;
-        turns.table_files()?;
+        if DIRECT {
+            turns.table_files()?;
+        }
         accept(&mut turns, listener)?;
-        let mut echo: Echo<'_, '_, LINKED> = Echo {
+        let mut echo: Echo<'_, '_, DIRECT, LINKED> = Echo {
             turns: &mut turns,
             connections: HashMap::new(),
             buffers: ManuallyDrop::default(),
@@ -104,7 +119,9 @@ impl<const LINKED: bool> Echo<'_, '_, LINKED> {
             self.buffers.push(vec![0; BUFFER_BYTES].into());
         }
         self.connections.insert(fd, stream);
-        self.turns.fix(fd)?;
+        if DIRECT {
+            self.turns.fix(fd)?;
+        }
         let receive = self.receive(fd, 0);
         // SAFETY: the buffer of `fd` is on the heap, and `Drop` leaks it while a connection is
         // left.
@@ -144,7 +161,9 @@ impl<const LINKED: bool> Echo<'_, '_, LINKED> {
             // SAFETY: as in `opened`.
             return unsafe { self.turns.push(&send) };
         }
-        self.turns.unfix(fd)?;
+        if DIRECT {
+            self.turns.unfix(fd)?;
+        }
         self.connections.remove(&fd);
         Ok(())
     }
@@ -152,25 +171,32 @@ impl<const LINKED: bool> Echo<'_, '_, LINKED> {
     /// With `EMPTIED`, a first look at the socket would be futile and is left out.
     #[inline]
     fn receive(&mut self, fd: RawFd, emptied: u64) -> Entry {
-        let how = if emptied == 0 { 0 } else { POLL_FIRST };
         let buffer = self.buffers[fd as usize].as_mut_ptr();
-        opcode::Recv::new(types::Fixed(fd as u32), buffer, BUFFER_BYTES as u32)
-            .ioprio(how)
-            .build()
-            .user_data(fd as u64)
+        let length = BUFFER_BYTES as u32;
+        let receive = if DIRECT {
+            let how = if emptied == 0 { 0 } else { POLL_FIRST };
+            opcode::Recv::new(types::Fixed(fd as u32), buffer, length).ioprio(how)
+        } else {
+            opcode::Recv::new(types::Fd(fd), buffer, length)
+        };
+        receive.build().user_data(fd as u64)
     }
 
     #[inline]
     fn send(&self, fd: RawFd, length: u32, emptied: u64) -> Entry {
         let buffer = self.buffers[fd as usize].as_ptr();
-        opcode::Send::new(types::Fixed(fd as u32), buffer, length)
-            .flags(libc::MSG_WAITALL)
+        let send = if DIRECT {
+            opcode::Send::new(types::Fixed(fd as u32), buffer, length)
+        } else {
+            opcode::Send::new(types::Fd(fd), buffer, length)
+        };
+        send.flags(libc::MSG_WAITALL)
             .build()
             .user_data(fd as u64 | SEND | emptied)
     }
 }
 
-impl<const LINKED: bool> Drop for Echo<'_, '_, LINKED> {
+impl<const DIRECT: bool, const LINKED: bool> Drop for Echo<'_, '_, DIRECT, LINKED> {
     fn drop(&mut self) {
         // A connection is forgotten with its last completion; before that the kernel may write.
         if self.connections.is_empty() {

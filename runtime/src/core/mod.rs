@@ -353,7 +353,13 @@ impl Core {
         slot.res = generation as i32;
     }
 
+    /// Whether something waits to be handed over.
+    fn has_waiting(&self) -> bool {
+        !self.cancels.is_empty() || !self.backlog.is_empty() || self.deaf
+    }
+
     /// Hands over what waits: cancels first, then operations in their order.
+    #[cold]
     fn flush(&mut self) {
         if self.deaf {
             self.deaf = !self.driver.arm_unparker(self.inbox);
@@ -392,7 +398,9 @@ impl Core {
 
     /// One enter and what it brings. Sleeps only if `wait` says so.
     pub(crate) fn pump(&mut self, wait: Wait, tasks: &mut Tasks) -> io::Result<()> {
-        self.flush();
+        if self.has_waiting() {
+            self.flush();
+        }
         if wait != Wait::No || self.driver.wants_enter() {
             self.enter(wait)?;
         }
@@ -599,8 +607,13 @@ impl Core {
     /// Arms what has waited for the loop to have nothing else to do. Gives the moment until which
     /// it may sleep; `None`: something is to be handed over first.
     pub(crate) fn prepare_sleep(&mut self) -> Option<Instant> {
-        self.arm_scopes();
-        self.flush();
+        self.busy_turns = 0;
+        if !self.arming.is_empty() {
+            self.arm_scopes();
+        }
+        if self.has_waiting() {
+            self.flush();
+        }
         if !self.cancels.is_empty() || !self.backlog.is_empty() || !self.debris.is_empty() {
             return None;
         }
