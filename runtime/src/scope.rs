@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use crate::Instant;
 use crate::current::NO_TASK;
+use crate::op::INDEX_MAX;
 use crate::op::table::{NO_SLOT, room_to_add};
-use crate::timers::NOWHERE;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ScopeIndex(u32);
@@ -131,8 +131,8 @@ pub(crate) struct Scope {
     pub(crate) arming: bool,
     /// The operation whose linked timeout has this deadline.
     pub(crate) carrier: u32,
-    /// The place of its own timer in the heap.
-    pub(crate) place: u32,
+    /// The heap has an entry for its deadline.
+    pub(crate) armed: bool,
     /// The last request that no await has returned; 0 is none.
     pub(crate) pending: u64,
     /// The last request made here.
@@ -196,10 +196,7 @@ impl Scopes {
     #[cold]
     fn grow(&mut self) {
         let index = self.scopes.len();
-        assert!(
-            index < ScopeIndex::LAZY.0 as usize,
-            "more than 2^32 - 2 scopes"
-        );
+        assert!(index <= INDEX_MAX as usize, "more than 2^28 scopes");
         if index == self.scopes.capacity() {
             self.scopes.reserve_exact(room_to_add(index));
         }
@@ -215,7 +212,7 @@ impl Scopes {
             fired: false,
             arming: false,
             carrier: NO_SLOT,
-            place: NOWHERE,
+            armed: false,
             pending: 0,
             last_request: 0,
             began: 0,
@@ -232,7 +229,7 @@ impl Scopes {
         let scope = self.at(index);
         debug_assert_eq!(scope.first_leaf, NO_SLOT, "a scope ends with leaves");
         debug_assert_eq!(scope.first_join, NO_TASK, "a scope ends with awaited tasks");
-        debug_assert_eq!(scope.place, NOWHERE, "a scope ends with its timer");
+        debug_assert!(!scope.armed, "a scope ends with its timer");
         scope.generation = scope.generation.wrapping_add(1);
         let parent = std::mem::replace(&mut scope.parent, vacant);
         let mut child = std::mem::replace(&mut scope.first_child, ScopeIndex::NONE);

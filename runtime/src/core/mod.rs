@@ -24,7 +24,7 @@ use crate::op::table::{Cancel, Key, Kind, State, Table};
 use crate::op::{Control, Tag, Token};
 use crate::scope::{ScopeIndex, ScopeKey, Scopes};
 use crate::task::{TaskNumber, Tasks};
-use crate::timers::{Heap, NOWHERE, Timers, Waiter};
+use crate::timers::{Heap, Timers, Waiter};
 
 /// How many enters in a row may fetch completions that the kernel holds back (it runs about 20
 /// deferred ones in each), before tasks get their turn.
@@ -32,6 +32,10 @@ const REAP_ROUNDS_MAX: u32 = 16;
 
 /// For how many turns a loop that never sleeps puts off to arm the timers of scopes.
 const BUSY_TURNS_MAX: u32 = 16;
+
+/// How many deadlines that have passed are looked at in one turn: as many as it polls tasks, so
+/// that what they wake is still in the cache. Those that tie stay together (C1).
+const EXPIRIES_MAX: u32 = 256;
 
 const TIMEOUT_ABS: u32 = 1 << 0;
 const TIMEOUT_UPDATE: u32 = 1 << 1;
@@ -264,15 +268,10 @@ impl Core {
         }
         let key = self.table.insert(State::Timer, Kind::OneShot);
         self.enlist(key, scope, waker);
-        self.table.at(key.index()).word = NOWHERE;
-        if deadline != Instant::FAR_FUTURE {
-            let Self {
-                heap,
-                table,
-                scopes,
-                ..
-            } = self;
-            heap.push(deadline, Waiter::Slot(key.index()), placing(table, scopes));
+        let in_heap = deadline != Instant::FAR_FUTURE;
+        self.table.at(key.index()).word = u32::from(in_heap);
+        if in_heap {
+            self.heap.push(deadline, Waiter::Slot(key));
         }
         Some(key)
     }
@@ -549,23 +548,28 @@ impl Core {
         let now = self.driver.now();
         self.clock = now;
         let mut due = std::mem::take(&mut self.due);
-        loop {
-            let Self {
-                heap,
-                table,
-                scopes,
-                ..
-            } = self;
-            match heap.pop_due(now, placing(table, scopes)) {
-                Some(Waiter::Slot(index)) => {
-                    let slot = self.table.at(index);
+        let mut taken = 0;
+        let mut last = Instant::ZERO;
+        while let Some((deadline, waiter)) = self.heap.first()
+            && deadline <= now
+            && (taken < EXPIRIES_MAX || deadline == last)
+        {
+            (taken, last) = (taken + 1, deadline);
+            let waits = waits(&mut self.table, &mut self.scopes, waiter);
+            self.heap.pop(!waits);
+            match waiter {
+                Waiter::Slot(key) if waits => {
+                    let slot = self.table.slot(key);
                     slot.state = State::Done;
                     (slot.res, slot.word) = (-libc::ETIME, 0);
                     let waker = slot.waker.take();
                     self.wake(waker, tasks);
                 }
-                Some(Waiter::Scope(index)) => due.push(ScopeIndex::new(index)),
-                None => break,
+                Waiter::Scope(key) if waits => {
+                    self.scopes.at(key.index).armed = false;
+                    due.push(key.index);
+                }
+                Waiter::Slot(_) | Waiter::Scope(_) => {}
             }
         }
         // What is due in the same look is done, and stays done (C1).
@@ -617,13 +621,24 @@ impl Core {
         if !self.cancels.is_empty() || !self.backlog.is_empty() || !self.debris.is_empty() {
             return None;
         }
-        Some(self.heap.first().unwrap_or(Instant::FAR_FUTURE))
+        Some(self.next_wake().unwrap_or(Instant::FAR_FUTURE))
+    }
+
+    /// When the loop must be awake: at the heap's front, or a little later for several at once.
+    fn next_wake(&mut self) -> Option<Instant> {
+        loop {
+            let (_, waiter) = self.heap.first()?;
+            if waits(&mut self.table, &mut self.scopes, waiter) {
+                return self.heap.first_cluster();
+            }
+            self.heap.pop(true);
+        }
     }
 
     /// Sees to it that a kernel timeout fires at the heap's front: for a loop that is embedded in
     /// another one and does not sleep here.
     pub(crate) fn set_alarm(&mut self) {
-        let Some(first) = self.heap.first() else {
+        let Some(first) = self.next_wake() else {
             return;
         };
         if self.alarm.is_some_and(|alarm| alarm <= first) || !self.driver.reserve(1) {
@@ -659,7 +674,7 @@ impl Core {
             // Deadlines that no timeout of the kernel's stands for: one that fired has gone, or
             // a scope was polled from outside of a turn.
             || !self.arming.is_empty()
-            || self.alarm.is_none() && !self.heap.is_empty()
+            || self.alarm.is_none() && self.next_wake().is_some()
     }
 
     // ---- to other rings ----
@@ -693,11 +708,20 @@ impl Core {
     }
 }
 
-/// Tells the waiters of the heap their places.
-fn placing<'a>(table: &'a mut Table, scopes: &'a mut Scopes) -> impl FnMut(Waiter, u32) + 'a {
-    move |waiter, place| match waiter {
-        Waiter::Slot(index) => table.at(index).word = place,
-        Waiter::Scope(index) => scopes.at(ScopeIndex::new(index)).place = place,
+/// In `word` of a slot that is a timer.
+const IN_HEAP: u32 = 1;
+
+/// Whether an entry of the heap stands for somebody who still waits.
+fn waits(table: &mut Table, scopes: &mut Scopes, waiter: Waiter) -> bool {
+    match waiter {
+        Waiter::Slot(key) => {
+            let slot = table.of_token(key.token());
+            slot.is_some_and(|slot| slot.state == State::Timer)
+        }
+        Waiter::Scope(ScopeKey { index, generation }) => {
+            let scope = scopes.find(index, generation);
+            scope.is_some_and(|scope| scope.armed)
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! How a request to stop travels: deadlines that fire, leaves that are hit, futures that go.
 
-use super::{Core, placing};
+use super::{Core, IN_HEAP, waits};
 use crate::current::NO_TASK;
 use crate::debris::{Item, Remains};
 use crate::error::Cause;
 use crate::op::table::{Cancel, Key, Kind, Links, NO_SLOT, State};
 use crate::op::{Orphan, Token, is_stopped};
 use crate::scope::{Deadline, ScopeIndex, ScopeKey};
-use crate::timers::{NOWHERE, Waiter};
+use crate::timers::Waiter;
 use std::task::Waker;
 
 /// How often a cancel is sent for one operation: the kernel answers ENOENT or EALREADY also when
@@ -83,10 +83,12 @@ impl Core {
             (State::InFlight | State::Done, Kind::Multishot) => {}
             (State::Queued, _) => self.cancel_queued(key),
             (State::Timer, _) => {
-                self.leave_heap(key);
-                let slot = self.table.slot(key);
+                let in_heap = slot.word == IN_HEAP;
                 slot.state = State::Done;
                 (slot.res, slot.word) = (-libc::ECANCELED, 0);
+                if in_heap {
+                    self.left_heap();
+                }
             }
         }
         let slot = self.table.slot(key);
@@ -229,7 +231,14 @@ impl Core {
                 return self.orphan(key);
             }
             State::Queued => self.cancel_queued(key),
-            State::Timer => self.leave_heap(key),
+            State::Timer => {
+                let in_heap = self.table.slot(key).word == IN_HEAP;
+                self.vacate(key);
+                if in_heap {
+                    self.left_heap();
+                }
+                return;
+            }
             State::Done | State::Orphaned | State::Vacant => {}
         }
         self.vacate(key);
@@ -263,16 +272,11 @@ impl Core {
         }
     }
 
-    fn leave_heap(&mut self, key: Key) {
-        let place = self.table.slot(key).word;
-        if place != NOWHERE {
-            let Self {
-                heap,
-                table,
-                scopes,
-                ..
-            } = self;
-            heap.remove(place, placing(table, scopes));
+    /// A waiter of the heap waits no more.
+    fn left_heap(&mut self) {
+        if self.heap.leave() {
+            self.heap
+                .sweep(|waiter| waits(&mut self.table, &mut self.scopes, waiter));
         }
     }
 
@@ -390,7 +394,7 @@ impl Core {
     /// is about to sleep.
     fn await_timer(&mut self, key: ScopeKey) {
         let scope = self.scopes.at(key.index);
-        if !scope.fired && scope.carrier == NO_SLOT && !scope.arming && scope.place == NOWHERE {
+        if !scope.fired && scope.carrier == NO_SLOT && !scope.arming && !scope.armed {
             scope.arming = true;
             self.arming.push(key);
         }
@@ -401,33 +405,20 @@ impl Core {
             return;
         };
         scope.arming = false;
-        if scope.fired || scope.carrier != NO_SLOT || scope.place != NOWHERE {
+        if scope.fired || scope.carrier != NO_SLOT || scope.armed {
             return;
         }
-        let Self {
-            heap,
-            table,
-            scopes,
-            driver,
-            ..
-        } = self;
-        let deadline = scopes.at(key.index).deadline.count(|| driver.now());
-        if let Some(deadline) = deadline {
-            let waiter = Waiter::Scope(key.index.get());
-            heap.push(deadline, waiter, placing(table, scopes));
+        let now = || self.driver.now();
+        if let Some(deadline) = scope.deadline.count(now) {
+            scope.armed = true;
+            self.heap.push(deadline, Waiter::Scope(key));
         }
     }
 
     fn disarm_scope(&mut self, scope: ScopeIndex) {
-        let place = self.scopes.at(scope).place;
-        if place != NOWHERE {
-            let Self {
-                heap,
-                table,
-                scopes,
-                ..
-            } = self;
-            heap.remove(place, placing(table, scopes));
+        let scope = self.scopes.at(scope);
+        if std::mem::take(&mut scope.armed) {
+            self.left_heap();
         }
     }
 

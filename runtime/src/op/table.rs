@@ -70,6 +70,15 @@ impl Key {
     pub(crate) const fn token(self) -> Token {
         self.0
     }
+
+    /// The key in a word of 63 bits, and from one.
+    pub(crate) const fn word(self) -> u64 {
+        self.0.user_data()
+    }
+
+    pub(crate) const fn from_word(word: u64) -> Self {
+        Self(Token::from_user_data(word))
+    }
 }
 
 /// The end of a list of slots.
@@ -84,8 +93,8 @@ pub(crate) struct Slot {
     pub(crate) cancel: Cancel,
     /// Done: the result. InFlight and `carrier`: the scope's generation.
     pub(crate) res: i32,
-    /// Done: the completion's flags. InFlight and `carrier`: the scope's index. Timer: the place
-    /// in the heap.
+    /// Done: the completion's flags. InFlight and `carrier`: the scope's index. Timer: whether
+    /// the heap has an entry for it.
     pub(crate) word: u32,
     /// The scope it is a leaf of, and its neighbours there.
     pub(crate) scope: ScopeIndex,

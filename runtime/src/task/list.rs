@@ -99,6 +99,16 @@ impl Tasks {
         }
     }
 
+    /// Reads the header of the task that runs next but one, so that it comes into the cache while
+    /// the next one is polled.
+    fn touch_next(&self) {
+        if let Some(&index) = self.ready.front()
+            && let Some(entry) = self.entries.get(index as usize)
+        {
+            std::hint::black_box(entry.cell.is_last());
+        }
+    }
+
     /// The next task to run, with its generation.
     pub(crate) fn pop(&mut self) -> Option<(TaskCell, u32)> {
         loop {
@@ -109,7 +119,9 @@ impl Tasks {
                     continue;
                 }
                 entry.queued = false;
-                return Some((entry.cell.clone(), entry.generation));
+                let task = (entry.cell.clone(), entry.generation);
+                self.touch_next();
+                return Some(task);
             }
         }
     }
