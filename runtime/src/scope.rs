@@ -124,17 +124,27 @@ pub(crate) struct Scope {
     pub(crate) first_leaf: u32,
     /// The list of tasks that are awaited here, through their headers.
     pub(crate) first_join: u32,
+    /// What it has as one that is timed or was asked, by index in `Scopes::cold`.
+    cold: u32,
+}
+
+// A task that waits for anything has a scope.
+const _: () = assert!(size_of::<Scope>() == 32);
+
+/// What a scope has that has a deadline, or was asked to stop.
+pub(crate) struct Cold {
     pub(crate) deadline: Deadline,
     /// The deadline has passed and the request is made.
     pub(crate) fired: bool,
     /// Waits for the loop to be about to sleep, to arm its timer.
     pub(crate) arming: bool,
-    /// The operation whose linked timeout has this deadline.
-    pub(crate) carrier: u32,
     /// The heap has an entry for its deadline.
     pub(crate) armed: bool,
+    /// The operation whose linked timeout has this deadline. Of a place that is vacant: the next
+    /// vacant one.
+    pub(crate) carrier: u32,
     /// The last request that no await has returned; 0 is none.
-    pub(crate) pending: u64,
+    pending: u64,
     /// The last request made here.
     last_request: u64,
     /// The last request made anywhere when this scope began.
@@ -143,11 +153,15 @@ pub(crate) struct Scope {
     pub(crate) waker: Option<Waker>,
 }
 
+const NO_COLD: u32 = u32::MAX;
+
 /// The scopes, in one block that grows, as the slots are.
 pub(crate) struct Scopes {
     scopes: Vec<Scope>,
     vacant: ScopeIndex,
     used: usize,
+    cold: Vec<Cold>,
+    vacant_cold: u32,
     requests: u64,
     /// Scopes that have a deadline, and scopes in which a request is pending: while there are
     /// none nobody looks for one.
@@ -161,6 +175,8 @@ impl Scopes {
             scopes: Vec::new(),
             vacant: ScopeIndex::NONE,
             used: 0,
+            cold: Vec::new(),
+            vacant_cold: NO_COLD,
             requests: 0,
             timed: 0,
             asked: 0,
@@ -175,21 +191,16 @@ impl Scopes {
             self.grow();
         }
         let index = self.vacant;
-        let began = self.requests;
-        self.timed += usize::from(deadline != Deadline::NEVER);
         // What is not written here was left so when the place became vacant.
         let scope = self.at(index);
         let vacant = scope.parent;
-        scope.deadline = deadline;
-        scope.fired = false;
-        scope.arming = false;
-        scope.carrier = NO_SLOT;
-        scope.pending = 0;
-        scope.last_request = 0;
-        scope.began = began;
         let generation = scope.generation;
         self.vacant = vacant;
         self.link(index, parent);
+        if deadline != Deadline::NEVER {
+            self.timed += 1;
+            self.cold(index).deadline = deadline;
+        }
         ScopeKey { index, generation }
     }
 
@@ -208,35 +219,82 @@ impl Scopes {
             next_sibling: ScopeIndex::NONE,
             first_leaf: NO_SLOT,
             first_join: NO_TASK,
+            cold: NO_COLD,
+        });
+        self.vacant = ScopeIndex(index as u32);
+    }
+
+    /// What a scope has as one that is timed or asked. It has that from here on.
+    pub(crate) fn cold(&mut self, index: ScopeIndex) -> &mut Cold {
+        let mut at = self.at(index).cold;
+        if at == NO_COLD {
+            at = self.open_cold();
+            self.at(index).cold = at;
+        }
+        &mut self.cold[at as usize]
+    }
+
+    /// The same, if it has any.
+    pub(crate) fn cold_of(&self, index: ScopeIndex) -> Option<&Cold> {
+        self.cold.get(self.scopes[index.0 as usize].cold as usize)
+    }
+
+    fn open_cold(&mut self) -> u32 {
+        let began = self.requests;
+        let at = self.vacant_cold;
+        if let Some(cold) = self.cold.get_mut(at as usize) {
+            self.vacant_cold = cold.carrier;
+            // What is not written here was left so when the place became vacant.
+            cold.fired = false;
+            cold.arming = false;
+            cold.carrier = NO_SLOT;
+            cold.last_request = 0;
+            cold.began = began;
+            return at;
+        }
+        if self.cold.len() == self.cold.capacity() {
+            self.cold.reserve_exact(room_to_add(self.cold.len()));
+        }
+        self.cold.push(Cold {
             deadline: Deadline::NEVER,
             fired: false,
             arming: false,
-            carrier: NO_SLOT,
             armed: false,
+            carrier: NO_SLOT,
             pending: 0,
             last_request: 0,
-            began: 0,
+            began,
             waker: None,
         });
-        self.vacant = ScopeIndex(index as u32);
+        self.cold.len() as u32 - 1
+    }
+
+    /// Ends what it has as one that is timed or asked. Gives its waker.
+    fn close_cold(&mut self, index: ScopeIndex) -> Option<Waker> {
+        let at = std::mem::replace(&mut self.at(index).cold, NO_COLD);
+        let cold = self.cold.get_mut(at as usize)?;
+        debug_assert!(!cold.armed, "a scope ends with its timer");
+        self.timed -= usize::from(cold.deadline != Deadline::NEVER);
+        self.asked -= usize::from(cold.pending != 0);
+        cold.deadline = Deadline::NEVER;
+        cold.pending = 0;
+        cold.carrier = self.vacant_cold;
+        self.vacant_cold = at;
+        cold.waker.take()
     }
 
     /// Closes a scope whose leaves have been handed on, and which has no timer; its children go
     /// to its parent. Gives its waker.
     pub(crate) fn close(&mut self, index: ScopeIndex) -> Option<Waker> {
+        let waker = self.close_cold(index);
         self.unlink(index);
         let vacant = self.vacant;
         let scope = self.at(index);
         debug_assert_eq!(scope.first_leaf, NO_SLOT, "a scope ends with leaves");
         debug_assert_eq!(scope.first_join, NO_TASK, "a scope ends with awaited tasks");
-        debug_assert!(!scope.armed, "a scope ends with its timer");
         scope.generation = scope.generation.wrapping_add(1);
         let parent = std::mem::replace(&mut scope.parent, vacant);
         let mut child = std::mem::replace(&mut scope.first_child, ScopeIndex::NONE);
-        let waker = scope.waker.take();
-        let (timed, asked) = (scope.deadline != Deadline::NEVER, scope.pending != 0);
-        self.timed -= usize::from(timed);
-        self.asked -= usize::from(asked);
         self.used -= 1;
         self.vacant = index;
         while child != ScopeIndex::NONE {
@@ -287,11 +345,15 @@ impl Scopes {
         &mut self.scopes[index.0 as usize]
     }
 
-    /// The scope of a carrier or a timer, if it is still that one.
-    pub(crate) fn find(&mut self, index: ScopeIndex, generation: u32) -> Option<&mut Scope> {
-        let scope = self.scopes.get_mut(index.0 as usize)?;
-        // A vacant place has the generation of the next.
-        (scope.generation == generation).then_some(scope)
+    /// Whether there still is a scope. (A vacant place has the generation of the next.)
+    pub(crate) fn has(&self, key: ScopeKey) -> bool {
+        let scope = self.scopes.get(key.index.0 as usize);
+        scope.is_some_and(|scope| scope.generation == key.generation)
+    }
+
+    /// What the scope of a carrier or a timer has as a timed one, if there still is that scope.
+    pub(crate) fn find(&mut self, key: ScopeKey) -> Option<&mut Cold> {
+        self.has(key).then(|| self.cold(key.index))
     }
 
     pub(crate) fn key_of(&self, index: ScopeIndex) -> ScopeKey {
@@ -315,20 +377,15 @@ impl Scopes {
     }
 
     /// From `index` outwards.
-    fn outwards(&self, index: ScopeIndex) -> impl Iterator<Item = (ScopeIndex, &Scope)> {
-        let next = move |&(_, scope): &(ScopeIndex, &Scope)| self.get(scope.parent);
-        std::iter::successors(self.get(index), next)
-    }
-
-    fn get(&self, index: ScopeIndex) -> Option<(ScopeIndex, &Scope)> {
-        match index {
-            ScopeIndex::NONE => None,
-            index => Some((index, &self.scopes[index.0 as usize])),
-        }
+    fn outwards(&self, index: ScopeIndex) -> impl Iterator<Item = ScopeIndex> {
+        let made = |index: ScopeIndex| (index != ScopeIndex::NONE).then_some(index);
+        std::iter::successors(made(index), move |at| {
+            made(self.scopes[at.0 as usize].parent)
+        })
     }
 
     pub(crate) fn is_within(&self, inner: ScopeIndex, outer: ScopeIndex) -> bool {
-        self.outwards(inner).any(|(index, _)| index == outer)
+        self.outwards(inner).any(|index| index == outer)
     }
 
     /// The nearest deadline that has not fired, from `index` outwards, and whose it is. Spans
@@ -341,15 +398,17 @@ impl Scopes {
         let mut nearest: Option<(Instant, ScopeIndex)> = None;
         let (mut at, mut read) = (index, None);
         while at != ScopeIndex::NONE {
-            let scope = self.at(at);
-            let counted = scope.deadline.count(|| *read.get_or_insert_with(&mut now));
-            if let Some(deadline) = counted
-                && !scope.fired
-                && nearest.is_none_or(|(nearest, _)| deadline <= nearest)
-            {
-                nearest = Some((deadline, at));
+            let Scope { cold, parent, .. } = *self.at(at);
+            if let Some(cold) = self.cold.get_mut(cold as usize) {
+                let counted = cold.deadline.count(|| *read.get_or_insert_with(&mut now));
+                if let Some(deadline) = counted
+                    && !cold.fired
+                    && nearest.is_none_or(|(nearest, _)| deadline <= nearest)
+                {
+                    nearest = Some((deadline, at));
+                }
             }
-            at = scope.parent;
+            at = parent;
         }
         nearest
     }
@@ -358,10 +417,10 @@ impl Scopes {
     pub(crate) fn request(&mut self, index: ScopeIndex) -> u64 {
         self.requests += 1;
         let number = self.requests;
-        let scope = self.at(index);
-        let first = scope.pending == 0;
-        scope.pending = number;
-        scope.last_request = number;
+        let cold = self.cold(index);
+        let first = cold.pending == 0;
+        cold.pending = number;
+        cold.last_request = number;
         self.asked += usize::from(first);
         number
     }
@@ -395,47 +454,60 @@ impl Scopes {
 
     /// The first task that is awaited in a scope, if that is still there.
     pub(crate) fn first_join(&mut self, key: ScopeKey) -> Option<u32> {
-        Some(self.find(key.index, key.generation)?.first_join)
+        self.has(key).then(|| self.at(key.index).first_join)
+    }
+
+    /// Whether a request is pending in `index` itself.
+    pub(crate) fn is_asked(&self, index: ScopeIndex) -> bool {
+        self.cold_of(index).is_some_and(|cold| cold.pending != 0)
     }
 
     /// The request that is pending from `index` outwards, if there is one.
     pub(crate) fn pending(&self, index: ScopeIndex) -> Option<u64> {
-        let mut pending = self.outwards(index).map(|(_, scope)| scope.pending);
+        let colds = self.outwards(index).filter_map(|at| self.cold_of(at));
+        let mut pending = colds.map(|cold| cold.pending);
         pending.find(|&number| number != 0)
     }
 
     /// Uses up the request that is pending from `index` outwards, if there is one (C7).
     pub(crate) fn take_pending(&mut self, index: ScopeIndex) -> Option<u64> {
-        let (mut at, mut latest) = (index, 0);
-        while at != ScopeIndex::NONE {
-            let scope = self.at(at);
-            let pending = take(&mut scope.pending);
-            at = scope.parent;
-            self.asked -= usize::from(pending != 0);
+        let mut latest = 0;
+        self.each_cold(index, |cold, asked| {
+            let pending = take(&mut cold.pending);
+            *asked -= usize::from(pending != 0);
             latest = latest.max(pending);
-        }
+        });
         (latest != 0).then_some(latest)
     }
 
     /// An await returned `number`: it, and what it merged with, is used up (C2).
     pub(crate) fn delivered(&mut self, index: ScopeIndex, number: u64) {
+        self.each_cold(index, |cold, asked| {
+            if (1..=number).contains(&cold.pending) {
+                cold.pending = 0;
+                *asked -= 1;
+            }
+        });
+    }
+
+    /// Calls `f` from `index` outwards, with the count of those that are asked.
+    fn each_cold(&mut self, index: ScopeIndex, mut f: impl FnMut(&mut Cold, &mut usize)) {
         let mut at = index;
         while at != ScopeIndex::NONE {
-            let scope = self.at(at);
-            let used_up = (1..=number).contains(&scope.pending);
-            if used_up {
-                scope.pending = 0;
+            let Scope { cold, parent, .. } = *self.at(at);
+            if let Some(cold) = self.cold.get_mut(cold as usize) {
+                f(cold, &mut self.asked);
             }
-            at = scope.parent;
-            self.asked -= usize::from(used_up);
+            at = parent;
         }
     }
 
     /// Whether a request from further out arrived after this scope began: then whoever made that
     /// one decides what the caller sees (C8).
     pub(crate) fn asked_from_outside(&self, index: ScopeIndex) -> bool {
-        let scope = &self.scopes[index.0 as usize];
-        self.outwards(scope.parent)
-            .any(|(_, outer)| outer.last_request > scope.began)
+        let began = self.cold_of(index).map_or(0, |cold| cold.began);
+        self.outwards(self.scopes[index.0 as usize].parent)
+            .filter_map(|outer| self.cold_of(outer))
+            .any(|outer| outer.last_request > began)
     }
 }

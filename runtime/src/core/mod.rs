@@ -345,7 +345,7 @@ impl Core {
     /// The operation in `key` has the deadline of `timed` behind it.
     fn carry(&mut self, key: Key, timed: ScopeIndex) {
         let generation = self.scopes.key_of(timed).generation;
-        self.scopes.at(timed).carrier = key.index();
+        self.scopes.cold(timed).carrier = key.index();
         let slot = self.table.slot(key);
         slot.carrier = true;
         slot.word = timed.get();
@@ -566,7 +566,7 @@ impl Core {
                     self.wake(waker, tasks);
                 }
                 Waiter::Scope(key) if waits => {
-                    self.scopes.at(key.index).armed = false;
+                    self.scopes.cold(key.index).armed = false;
                     due.push(key.index);
                 }
                 Waiter::Slot(_) | Waiter::Scope(_) => {}
@@ -718,10 +718,7 @@ fn waits(table: &mut Table, scopes: &mut Scopes, waiter: Waiter) -> bool {
             let slot = table.of_token(key.token());
             slot.is_some_and(|slot| slot.state == State::Timer)
         }
-        Waiter::Scope(ScopeKey { index, generation }) => {
-            let scope = scopes.find(index, generation);
-            scope.is_some_and(|scope| scope.armed)
-        }
+        Waiter::Scope(key) => scopes.find(key).is_some_and(|scope| scope.armed),
     }
 }
 

@@ -33,9 +33,9 @@ impl Core {
 
     /// The deadline of `scope` has passed: asks everything below it to stop.
     pub(super) fn fire(&mut self, scope: ScopeIndex) -> u64 {
-        self.scopes.at(scope).fired = true;
+        self.scopes.cold(scope).fired = true;
         self.disarm_scope(scope);
-        if let Some(waker) = self.scopes.at(scope).waker.take() {
+        if let Some(waker) = self.scopes.cold(scope).waker.take() {
             // With no leaf below, nobody else would be woken.
             self.debris.push(Item::Wake(waker));
         }
@@ -146,11 +146,14 @@ impl Core {
         let asked = slot.cause != 0 || slot.state == State::Orphaned;
         let scope = slot.scope;
         slot.carrier = false;
-        let alive = self.scopes.find(timed, generation).is_some();
+        let alive = self.scopes.has(ScopeKey {
+            index: timed,
+            generation,
+        });
         let covered = alive && self.scopes.is_within(scope, timed);
         if covered {
             // Whoever is woken by this polls the scope, which sees to itself.
-            self.scopes.at(timed).carrier = NO_SLOT;
+            self.scopes.cold(timed).carrier = NO_SLOT;
         } else {
             self.lose_carrier(timed, generation);
         }
@@ -175,7 +178,7 @@ impl Core {
 
     /// Whether the deadline of a scope whose deadline was sent to the kernel has passed.
     fn has_passed(&mut self, timed: ScopeIndex) -> bool {
-        let deadline = self.scopes.at(timed).deadline.moment();
+        let deadline = self.scopes.cold(timed).deadline.moment();
         deadline.is_some_and(|deadline| deadline <= self.driver.now())
     }
 
@@ -266,9 +269,10 @@ impl Core {
     /// Arms the scope's own timer when the loop is about to sleep, unless another operation
     /// carries the deadline by then.
     fn lose_carrier(&mut self, index: ScopeIndex, generation: u32) {
-        if let Some(scope) = self.scopes.find(index, generation) {
+        let key = ScopeKey { index, generation };
+        if let Some(scope) = self.scopes.find(key) {
             scope.carrier = NO_SLOT;
-            self.await_timer(ScopeKey { index, generation });
+            self.await_timer(key);
         }
     }
 
@@ -347,13 +351,16 @@ impl Core {
 
     /// Whether a cancellation that comes out of the scope is its own time-out (C8).
     pub(crate) fn is_timed_out(&mut self, key: ScopeKey) -> bool {
-        self.scopes.at(key.index).fired && !self.scopes.asked_from_outside(key.index)
+        self.scopes
+            .cold_of(key.index)
+            .is_some_and(|cold| cold.fired)
+            && !self.scopes.asked_from_outside(key.index)
     }
 
     /// Closes a scope: leaves that live on belong to its parent now.
     pub(crate) fn close_scope(&mut self, key: ScopeKey) -> Closed {
-        let scope = self.scopes.at(key.index);
-        let (parent, unheard) = (scope.parent, scope.pending != 0);
+        let parent = self.scopes.at(key.index).parent;
+        let unheard = self.scopes.is_asked(key.index);
         let timed_out = self.is_timed_out(key);
         let mut leaf = self.scopes.at(key.index).first_leaf;
         while leaf != NO_SLOT {
@@ -366,7 +373,7 @@ impl Core {
         let waker = self.scopes.close(key.index);
         // What was last to wait for its timer is usually first to end: nothing piles up here.
         while let Some(last) = self.arming.last() {
-            if self.scopes.find(last.index, last.generation).is_some() {
+            if self.scopes.has(*last) {
                 break;
             }
             self.arming.pop();
@@ -379,7 +386,7 @@ impl Core {
     ///
     /// `true`: it has fired, and nothing below it waits.
     pub(crate) fn scope_pending(&mut self, key: ScopeKey, waker: Waker) -> bool {
-        let scope = self.scopes.at(key.index);
+        let scope = self.scopes.cold(key.index);
         if scope.fired {
             self.debris.drop_waker(Some(waker));
             return !self.scopes.has_leaves(key.index);
@@ -393,7 +400,7 @@ impl Core {
     /// If no operation carries the deadline of a scope, its own timer will be armed once the loop
     /// is about to sleep.
     fn await_timer(&mut self, key: ScopeKey) {
-        let scope = self.scopes.at(key.index);
+        let scope = self.scopes.cold(key.index);
         if !scope.fired && scope.carrier == NO_SLOT && !scope.arming && !scope.armed {
             scope.arming = true;
             self.arming.push(key);
@@ -401,7 +408,7 @@ impl Core {
     }
 
     pub(super) fn arm_scope(&mut self, key: ScopeKey) {
-        let Some(scope) = self.scopes.find(key.index, key.generation) else {
+        let Some(scope) = self.scopes.find(key) else {
             return;
         };
         scope.arming = false;
@@ -416,8 +423,8 @@ impl Core {
     }
 
     fn disarm_scope(&mut self, scope: ScopeIndex) {
-        let scope = self.scopes.at(scope);
-        if std::mem::take(&mut scope.armed) {
+        if self.scopes.cold_of(scope).is_some_and(|cold| cold.armed) {
+            self.scopes.cold(scope).armed = false;
             self.left_heap();
         }
     }
