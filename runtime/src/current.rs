@@ -24,6 +24,16 @@ pub(crate) struct Current {
     pub(crate) yields: Cell<u64>,
 }
 
+/// In what belongs to the runtime of the thread that made it, and so is not `Send` (R12): the
+/// compiler names this when somebody tries.
+pub(crate) struct BelongsToItsThread(PhantomData<*const ()>);
+
+impl BelongsToItsThread {
+    pub(crate) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
 /// No task is being polled.
 pub(crate) const NO_TASK: u32 = u32::MAX;
 

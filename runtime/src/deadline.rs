@@ -3,13 +3,12 @@
 
 use std::fmt;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::Instant;
-use crate::current;
+use crate::current::{self, BelongsToItsThread};
 use crate::inbox::RuntimeId;
 use crate::runtime::Runtime;
 use crate::scope::{Deadline, ScopeIndex, ScopeKey};
@@ -26,7 +25,7 @@ pub struct DeadlineScope {
     /// When it is open: where, and which scope.
     runtime: RuntimeId,
     key: ScopeKey,
-    _not_send: PhantomData<*const ()>,
+    _thread: BelongsToItsThread,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,7 +75,7 @@ impl DeadlineScope {
             stage: Stage::New,
             runtime: RuntimeId::NONE,
             key: ScopeKey::NONE,
-            _not_send: PhantomData,
+            _thread: BelongsToItsThread::new(),
         }
     }
 

@@ -3,14 +3,13 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::Instant;
 use crate::core::Fetched;
-use crate::current;
+use crate::current::{self, BelongsToItsThread};
 use crate::driver::{Request, Scratch, opcode};
 use crate::error::Cause;
 use crate::inbox::RuntimeId;
@@ -55,7 +54,7 @@ pub fn now() -> Instant {
 #[must_use = "a timer waits when it is awaited"]
 pub struct Timer {
     stage: Stage,
-    _not_send: PhantomData<*const ()>,
+    _thread: BelongsToItsThread,
 }
 
 #[derive(Clone, Copy)]
@@ -74,7 +73,7 @@ impl Timer {
     pub const fn after(span: Duration) -> Self {
         Self {
             stage: Stage::After(span),
-            _not_send: PhantomData,
+            _thread: BelongsToItsThread::new(),
         }
     }
 
@@ -82,7 +81,7 @@ impl Timer {
     pub const fn at(deadline: Instant) -> Self {
         Self {
             stage: Stage::At(deadline),
-            _not_send: PhantomData,
+            _thread: BelongsToItsThread::new(),
         }
     }
 

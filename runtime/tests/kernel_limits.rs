@@ -5,7 +5,8 @@
 mod common;
 
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -23,26 +24,6 @@ fn connect(listener: &TcpListener) -> TcpStream {
     TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens")
 }
 
-/// Runs the test `name` once more, alone in a process. `true`: this is that process.
-fn alone_in_a_process(name: &str) -> bool {
-    const CHILD: &str = "CORING_TEST_ALONE";
-    if std::env::var_os(CHILD).is_some() {
-        return true;
-    }
-    let _alone = World::uring();
-    let test = std::env::current_exe().expect("this program");
-    let output = Command::new(test)
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(CHILD, "1")
-        .output()
-        .expect("it starts");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{:?}: {text}", output.status);
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    assert!(stdout.contains("1 passed"), "it ran: {stdout}");
-    false
-}
-
 /// Signals this thread all the time, with a handler that does not restart system calls.
 struct Storm(libc::timer_t);
 
@@ -52,17 +33,20 @@ extern "C" fn count_signal(_: libc::c_int) {
     SIGNALS.fetch_add(1, SeqCst);
 }
 
+fn count_signals(signal: libc::c_int) {
+    // SAFETY: zero is a valid value of this plain structure; the handler only adds to an atomic.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = count_signal as *const () as usize;
+        assert_eq!(libc::sigaction(signal, &action, std::ptr::null_mut()), 0);
+    }
+}
+
 impl Storm {
     fn new(every: Duration) -> Self {
-        // SAFETY: zero is a valid value of these plain structures; the handler only adds to an
-        // atomic; the timer is deleted by `drop`.
+        count_signals(libc::SIGUSR1);
+        // SAFETY: zero is a valid value of these plain structures; the timer is deleted by `drop`.
         unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = count_signal as *const () as usize;
-            assert_eq!(
-                libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()),
-                0
-            );
             let mut event: libc::sigevent = std::mem::zeroed();
             event.sigev_notify = libc::SIGEV_THREAD_ID;
             event.sigev_signo = libc::SIGUSR1;
@@ -96,17 +80,61 @@ impl Drop for Storm {
     }
 }
 
-#[test]
-fn r3_storm_of_signals_loses_nothing_and_ends_no_loop() {
-    let world = World::uring();
-    let (reader, writer) = world.pipe();
-    let mut runner = Runner::builder()
-        .sq_entries(8)
-        .cq_entries(16)
-        .build()
-        .expect("io_uring");
+/// Signals this process all the time, by its one real interval timer.
+struct IntervalStorm;
+
+impl IntervalStorm {
+    fn new(every: Duration) -> Self {
+        count_signals(libc::SIGALRM);
+        Self::set(every);
+        Self
+    }
+
+    fn set(every: Duration) {
+        let every = libc::timeval {
+            tv_sec: 0,
+            tv_usec: every.subsec_micros().into(),
+        };
+        let times = libc::itimerval {
+            it_interval: every,
+            it_value: every,
+        };
+        // SAFETY: a plain structure, readable; nobody wants the old one.
+        let res = unsafe { libc::setitimer(libc::ITIMER_REAL, &times, std::ptr::null_mut()) };
+        assert_eq!(res, 0);
+    }
+}
+
+impl Drop for IntervalStorm {
+    fn drop(&mut self) {
+        Self::set(Duration::ZERO);
+    }
+}
+
+/// Whether this thread takes `signal`. Threads and programs that it starts inherit the answer.
+fn take_signal(signal: libc::c_int, take: bool) -> std::io::Result<()> {
+    let how = if take {
+        libc::SIG_UNBLOCK
+    } else {
+        libc::SIG_BLOCK
+    };
+    // SAFETY: zero is a valid value of this plain structure, which is writable.
+    let res = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, signal);
+        libc::pthread_sigmask(how, &set, std::ptr::null_mut())
+    };
+    match res {
+        0 => Ok(()),
+        errno => Err(std::io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// Sleeps, reads, writes and ends while signals interrupt each enter.
+fn outlive_storm<S>(mut runner: Runner, (reader, writer): (RawFd, RawFd), storm: impl Fn() -> S) {
     let before = SIGNALS.load(SeqCst);
-    let storm = Storm::new(Duration::from_micros(50));
+    let storm = storm();
     runner.run(async {
         let task = create_task(async move {
             for round in 0..200u8 {
@@ -137,6 +165,42 @@ fn r3_storm_of_signals_loses_nothing_and_ends_no_loop() {
     drop(runner);
     drop(storm);
     assert!(SIGNALS.load(SeqCst) > before + 100, "there was no storm");
+}
+
+fn small_runner() -> Runner {
+    Runner::builder()
+        .sq_entries(8)
+        .cq_entries(16)
+        .build()
+        .expect("io_uring")
+}
+
+#[test]
+fn r3_storm_of_signals_loses_nothing_and_ends_no_loop() {
+    let world = World::uring();
+    outlive_storm(small_runner(), world.pipe(), || {
+        Storm::new(Duration::from_micros(50))
+    });
+}
+
+/// setitimer(2) signals the process: any thread of it that takes the signal. The program is started
+/// with SIGALRM blocked, which each thread inherits, and the test's own thread alone unblocks it.
+#[test]
+fn r3_storm_of_the_real_interval_timer_loses_nothing_and_ends_no_loop() {
+    let name = "r3_storm_of_the_real_interval_timer_loses_nothing_and_ends_no_loop";
+    let blocked = |child: &mut Command| {
+        // SAFETY: changing the mask is all that is done between fork and exec, and is
+        // async-signal-safe.
+        unsafe { child.pre_exec(|| take_signal(libc::SIGALRM, false)) };
+    };
+    if !alone_in_a_process_with(name, blocked) {
+        return;
+    }
+    let world = World::uring();
+    take_signal(libc::SIGALRM, true).expect("a signal that there is");
+    outlive_storm(small_runner(), world.pipe(), || {
+        IntervalStorm::new(Duration::from_micros(50))
+    });
 }
 
 #[test]

@@ -7,7 +7,6 @@ mod token;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -19,7 +18,7 @@ pub use token::Token;
 pub(crate) use token::{Control, INDEX_BITS, INDEX_MAX, Tag};
 
 use crate::core::Fetched;
-use crate::current;
+use crate::current::{self, BelongsToItsThread};
 use crate::driver::{Request, Scratch};
 use crate::error::Cause;
 use crate::inbox::RuntimeId;
@@ -173,7 +172,7 @@ pub const fn submit<O: Operation>(operation: O) -> Op<O> {
         payload: MaybeUninit::new(operation),
         runtime: RuntimeId::NONE,
         stage: Stage::New,
-        _not_send: PhantomData,
+        _thread: BelongsToItsThread::new(),
     }
 }
 
@@ -194,7 +193,7 @@ pub struct Op<O: Operation> {
     payload: MaybeUninit<O>,
     runtime: RuntimeId,
     stage: Stage,
-    _not_send: PhantomData<*const ()>,
+    _thread: BelongsToItsThread,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -2,14 +2,13 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::task::{Context, Poll, Waker};
 
 use super::table::Kind;
 use super::{Cqe, Key, Operation, Orphan, abandon, begin};
 use crate::core::Shot;
-use crate::current;
+use crate::current::{self, BelongsToItsThread};
 use crate::inbox::RuntimeId;
 use crate::runtime::Runtime;
 
@@ -20,7 +19,7 @@ pub const fn submit_multishot<O: Operation + Clone>(operation: O) -> Multishot<O
         payload: MaybeUninit::new(operation),
         runtime: RuntimeId::NONE,
         armed: None,
-        _not_send: PhantomData,
+        _thread: BelongsToItsThread::new(),
     }
 }
 
@@ -36,7 +35,7 @@ pub struct Multishot<O: Operation + Clone> {
     payload: MaybeUninit<O>,
     runtime: RuntimeId,
     armed: Option<Key>,
-    _not_send: PhantomData<*const ()>,
+    _thread: BelongsToItsThread,
 }
 
 impl<O: Operation + Clone> Unpin for Multishot<O> {}

@@ -18,7 +18,7 @@ pub(crate) use cell::{PanicPayload, TaskCell};
 pub(crate) use list::Tasks;
 pub(crate) use waker::TaskNumber;
 
-use crate::current;
+use crate::current::{self, BelongsToItsThread};
 use crate::inbox::RuntimeId;
 use crate::runtime::Runtime;
 
@@ -130,7 +130,7 @@ pub struct Task<T> {
     cell: TaskCell,
     runtime: RuntimeId,
     // Owns an output of type T, and stays on its thread (R12).
-    _output: PhantomData<(T, *const ())>,
+    _output: PhantomData<(T, BelongsToItsThread)>,
 }
 
 impl Task<()> {
@@ -163,7 +163,7 @@ impl<T> Task<T> {
         TaskRef {
             cell: self.cell.clone(),
             runtime: self.runtime,
-            _not_send: PhantomData,
+            _thread: BelongsToItsThread::new(),
         }
     }
 
@@ -229,7 +229,7 @@ impl<T> fmt::Debug for Task<T> {
 pub struct TaskRef {
     cell: TaskCell,
     runtime: RuntimeId,
-    _not_send: PhantomData<*const ()>,
+    _thread: BelongsToItsThread,
 }
 
 impl TaskRef {
@@ -262,7 +262,7 @@ impl Clone for TaskRef {
         Self {
             cell: self.cell.clone(),
             runtime: self.runtime,
-            _not_send: PhantomData,
+            _thread: BelongsToItsThread::new(),
         }
     }
 }
@@ -297,7 +297,7 @@ pub fn current_task() -> TaskRef {
         Some(TaskRef {
             cell,
             runtime: runtime.id(),
-            _not_send: PhantomData,
+            _thread: BelongsToItsThread::new(),
         })
     });
     let Some(task) = task else {
@@ -318,7 +318,7 @@ pub fn all_tasks() -> Vec<TaskRef> {
         let all = tasks.iter().map(|cell| TaskRef {
             cell: cell.clone(),
             runtime: runtime.id(),
-            _not_send: PhantomData,
+            _thread: BelongsToItsThread::new(),
         });
         Some(all.collect())
     });
