@@ -43,7 +43,7 @@ pub enum Polled<T> {
     /// The body waits.
     Pending,
     /// The deadline has passed, and the body waits for nothing of coring's: it does not know that
-    /// it is asked to stop. Dropping it is its way of being cancelled (C5).
+    /// it is asked to stop. Dropping it is its way of being cancelled.
     Abandoned,
 }
 
@@ -52,9 +52,9 @@ pub enum Polled<T> {
 #[non_exhaustive]
 pub struct Expiry {
     /// The deadline passed, and nobody further out had asked the body to stop: what comes out of
-    /// it as cancelled is this scope's time-out (C8).
+    /// it as cancelled is this scope's time-out.
     pub timed_out: bool,
-    /// The body was told. If it was not, what it came to won the race (C1).
+    /// The body was told. If it was not, what it came to won the race.
     pub heard: bool,
 }
 

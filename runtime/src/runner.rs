@@ -306,13 +306,13 @@ pub struct Stats {
     pub submissions: u64,
     /// Completions taken, those of the runtime's own requests included.
     pub completions: u64,
-    /// Completions of no operation that is there: counted and dropped (R4).
+    /// Completions of no operation that is there: counted and dropped.
     pub stale: u64,
     /// Times that the completion queue had overflowed.
     pub overflows: u64,
     /// Operations that ended when their future was gone.
     pub orphans: u64,
-    /// Payloads leaked in this process, since the kernel could not be waited for (R2).
+    /// Payloads leaked in this process, since the kernel could not be waited for.
     pub leaks: u64,
     /// Operations that the kernel has now.
     pub in_flight: usize,

@@ -34,8 +34,9 @@ use crate::task::TaskNumber;
 /// # Safety
 ///
 /// * What [`request`](Self::request) points the kernel at stays valid and unmoved until the final
-///   completion (R1), **even when `self` is moved**: heap memory that it owns, memory that is
-///   `'static`, or the scratch for what the kernel reads at submission. Never a field of `self`.
+///   completion (invariant R1 of ARCHITECTURE.md), **even when `self` is moved**: heap memory that
+///   it owns, memory that is `'static`, or the scratch for what the kernel reads at submission.
+///   Never a field of `self`.
 /// * Nothing but the kernel touches that memory until then, and the descriptor is one that the
 ///   program may use.
 /// * `request` only describes: it does not call into the runtime.
@@ -81,7 +82,7 @@ pub unsafe trait Operation: Sized + 'static {
     fn complete(self, cqe: Cqe) -> Self::Output;
 
     /// It ended, but nobody waits for it any more: closes a descriptor that came, gives a
-    /// provided buffer back (R6).
+    /// provided buffer back.
     fn orphaned(self, cqe: Cqe);
 }
 

@@ -27,7 +27,7 @@ pub const fn submit_multishot<O: Operation + Clone>(operation: O) -> Multishot<O
 ///
 /// It stays armed while nobody waits: what completes meanwhile is queued here and given to the
 /// next one who asks. When the kernel ends it (an error, or a completion queue that overflowed)
-/// the next wait arms it again (R11). Dropping it ends it; what completes after that is given to
+/// the next wait arms it again. Dropping it ends it; what completes after that is given to
 /// [`Operation::orphaned`].
 #[must_use = "a multishot operation starts when it is awaited"]
 pub struct Multishot<O: Operation + Clone> {

@@ -116,8 +116,7 @@ pub(crate) fn outside(what: &str) -> ! {
 
 /// A handle on a task, which awaits to the task's output.
 ///
-/// Dropping it detaches the task. If the task panicked, awaiting it panics with the same payload
-/// (C10).
+/// Dropping it detaches the task. If the task panicked, awaiting it panics with the same payload.
 ///
 /// # Cancel safety
 ///
@@ -329,7 +328,7 @@ pub fn all_tasks() -> Vec<TaskRef> {
 /// Lets the other tasks that are ready run first.
 ///
 /// # Errors
-/// [`Cancelled`](crate::Cancelled) if a request to stop is pending, as at every await (C7).
+/// [`Cancelled`](crate::Cancelled) if a request to stop is pending, as at every await.
 ///
 /// # Cancel safety
 ///
