@@ -413,8 +413,9 @@ impl Runtime {
         });
         let fetched = self.with_core(|core| core.fetch(key, None));
         if let Fetched::Pending = fetched {
-            // The disk is not done with it yet; bounded by that.
-            if pumped.is_ok() {
+            // The disk is not done with it yet; bounded by that. What was leaked at the end of the
+            // loop never comes.
+            if pumped.is_ok() && !self.ended.get() {
                 waker.wake_by_ref();
             }
         }

@@ -70,22 +70,8 @@ impl Unavailable {
     #[expect(clippy::needless_pass_by_value, reason = "the form of `map_err`")]
     pub(crate) fn of_setup(error: io::Error) -> Self {
         let errno = error.raw_os_error().unwrap_or(0);
-        let reason = match errno {
-            libc::ENOSYS if seccomp_filters() => Reason::Seccomp,
-            libc::ENOSYS => Reason::NoIoUring,
-            libc::EINVAL => Reason::TooOld { release: release() },
-            libc::EPERM | libc::EACCES => match read_number("/proc/sys/kernel/io_uring_disabled") {
-                Some(value @ 1..) => Reason::Sysctl { value },
-                _ if seccomp_filters() => Reason::Seccomp,
-                _ => Reason::Forbidden,
-            },
-            libc::ENOMEM => Reason::Memlock {
-                limit: memlock_limit(),
-            },
-            libc::EMFILE | libc::ENFILE => Reason::NoDescriptors,
-            _ => Reason::Other,
-        };
-        Self { errno, reason }
+        let sysctl = read_number("/proc/sys/kernel/io_uring_disabled");
+        Self::new(errno, Reason::of_setup(errno, sysctl, seccomp_filters()))
     }
 
     /// What to change.
@@ -110,6 +96,28 @@ impl Unavailable {
             Reason::TooManyRuntimes => "end some runtimes: one per thread is meant".into(),
             Reason::UnknownDriver { .. } => "set CORING_DRIVER to auto or uring".into(),
             Reason::Other => "see io_uring_setup(2)".into(),
+        }
+    }
+}
+
+impl Reason {
+    /// Of an errno that setting up a ring gave, where the sysctl `kernel.io_uring_disabled` says
+    /// this, and a seccomp filter is there or not.
+    fn of_setup(errno: i32, sysctl: Option<u32>, filtered: bool) -> Self {
+        match errno {
+            libc::ENOSYS if filtered => Self::Seccomp,
+            libc::ENOSYS => Self::NoIoUring,
+            libc::EINVAL => Self::TooOld { release: release() },
+            libc::EPERM | libc::EACCES => match sysctl {
+                Some(value @ 1..) => Self::Sysctl { value },
+                _ if filtered => Self::Seccomp,
+                _ => Self::Forbidden,
+            },
+            libc::ENOMEM => Self::Memlock {
+                limit: memlock_limit(),
+            },
+            libc::EMFILE | libc::ENFILE => Self::NoDescriptors,
+            _ => Self::Other,
         }
     }
 }
@@ -213,6 +221,44 @@ mod tests {
         assert!(memlock.to_string().contains("RLIMIT_MEMLOCK (65536 bytes)"));
         let error = io::Error::from(memlock);
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+    }
+
+    /// `runtime/tests/unavailable.rs` shows some of them in processes of their own.
+    #[test]
+    fn each_errno_with_what_the_machine_says_has_its_reason() {
+        use libc::{EACCES, EMFILE, ENFILE, ENOSYS, EOPNOTSUPP, EPERM};
+        for errno in [EPERM, EACCES] {
+            let of = |sysctl, filtered| Reason::of_setup(errno, sysctl, filtered);
+            for value in [1, 2] {
+                let reason = Reason::Sysctl { value };
+                assert_eq!(of(Some(value), false), reason);
+                assert_eq!(of(Some(value), true), reason, "both have to be changed");
+            }
+            for sysctl in [None, Some(0)] {
+                // Before Linux 6.6 there is no such sysctl.
+                assert_eq!(of(sysctl, true), Reason::Seccomp);
+                assert_eq!(of(sysctl, false), Reason::Forbidden);
+            }
+        }
+        for sysctl in [None, Some(0), Some(2)] {
+            assert_eq!(Reason::of_setup(ENOSYS, sysctl, true), Reason::Seccomp);
+            assert_eq!(Reason::of_setup(ENOSYS, sysctl, false), Reason::NoIoUring);
+        }
+        for filtered in [false, true] {
+            let of = |errno| Reason::of_setup(errno, Some(0), filtered);
+            let limit = memlock_limit();
+            assert_eq!(of(libc::ENOMEM), Reason::Memlock { limit });
+            assert_eq!(of(EMFILE), Reason::NoDescriptors);
+            assert_eq!(of(ENFILE), Reason::NoDescriptors);
+            assert_eq!(of(EOPNOTSUPP), Reason::Other);
+        }
+    }
+
+    #[test]
+    fn each_value_of_the_sysctl_has_its_remedy() {
+        let remedy = |value| Unavailable::new(libc::EPERM, Reason::Sysctl { value }).remedy();
+        assert!(remedy(1).contains("io_uring_group"));
+        assert_eq!(remedy(2), "run `sysctl kernel.io_uring_disabled=0`");
     }
 
     #[test]

@@ -40,10 +40,11 @@ impl Tasks {
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(room_to_add(self.entries.len()));
         }
-        let index = self.entries.vacant_key() as u32;
+        let vacant = self.entries.vacant_entry();
+        let index = vacant.key() as u32;
         cell.header().index.set(index);
         cell.header().generation.set(generation);
-        self.entries.insert(Entry {
+        vacant.insert(Entry {
             cell,
             generation,
             queued: true,
