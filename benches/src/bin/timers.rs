@@ -1,7 +1,10 @@
 //! What do very many sleeps cost: to arm, to let fire, to cancel, and in memory?
 //!
+//! And how late is one that is alone?
+//!
 //! Each measurement has a process of its own, so that resident memory is its own; `beside` compares
-//! coring's modes in shuffled windows of one process.
+//! coring's modes in shuffled windows of one process, and `late` has each sleeper sleep once a
+//! round, in shuffled order.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -9,14 +12,16 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use coring::Timers;
+use coring::{Runner, Timers};
 use coring_benches::cases::sleepers::{self, Coring, KEEPERS, Keeper, Order};
+use coring_benches::cases::tokio as theirs;
+use coring_benches::raw::{self, Turns, sleeps};
 use coring_benches::{Case, Host, Measurement, SERVER_CORE, Schedule, compare, pin_to, render};
 
 const USAGE: &str = "\
-timers [fire,cancel,beside] [--runs 3] [--cycles 20] [--csv FILE]";
+timers [fire,cancel,beside,late] [--runs 3] [--cycles 20] [--csv FILE]";
 
 /// The kernel walks a list of its timeouts to cancel one: among a million that takes 120 ms.
 const KERNEL_SLEEPS: u64 = 10_000;
@@ -31,6 +36,9 @@ const OTHERS: [u64; 6] = [0, 16, 64, 128, 256, 1_024];
 /// What is armed beside them, at once.
 const BATCH: usize = 8;
 const SHORT: Duration = Duration::from_micros(50);
+/// What sleeps alone, and how often.
+const LONE: Duration = Duration::from_millis(1);
+const ROUNDS: u32 = 2_000;
 
 const FIRE: [&str; 9] = [
     "runtime",
@@ -59,11 +67,14 @@ const BESIDE: [&str; 6] = [
     "Heap/Kernel",
     "95 %",
 ];
+const LATE: [&str; 5] = ["sleeper", "p50 us", "p99 us", "p50 x raw", "p99 x raw"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     use lexopt::prelude::*;
 
-    let mut groups = ["fire", "cancel", "beside"].map(str::to_owned).to_vec();
+    let mut groups = ["fire", "cancel", "beside", "late"]
+        .map(str::to_owned)
+        .to_vec();
     let mut schedule = Schedule {
         cycles: 20,
         window: Duration::from_millis(10),
@@ -97,6 +108,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "fire" => children(&FIRE, runs, &[("", Order::OldestFirst)])?,
             "cancel" => children(&CANCEL, runs, &ORDERS)?,
             "beside" => beside(schedule, csv.as_mut())?,
+            "late" => late()?,
             _ => return Err(USAGE.into()),
         };
         println!("{}{}", Host::here(), render(&rows));
@@ -244,4 +256,72 @@ fn beside(schedule: Schedule, mut csv: Option<&mut impl Write>) -> io::Result<Ve
     }
     rows[1..].sort_by(|one, other| one[0].cmp(&other[0]));
     Ok(rows)
+}
+
+/// How late one sleep comes that is alone: beside an enter that waits as long, which is as early as
+/// a ring can have it.
+fn late() -> io::Result<Vec<Vec<String>>> {
+    pin_to(SERVER_CORE)?;
+    let mut ring = raw::ring()?;
+    let mut turns = Turns::new(&mut ring)?;
+    let mut kernel = Runner::builder().timers(Timers::Kernel).build()?;
+    let mut heap = Runner::builder().timers(Timers::Heap).build()?;
+    let (tokio, _) = theirs::runtime()?;
+    let mut raw = || {
+        let begin = begin();
+        sleeps::sleep_in_enter(&mut turns, LONE, 1)?;
+        lateness(begin)
+    };
+    let mut kernel = || kernel.run(sleep_late(coring::sleep));
+    let mut heap = || heap.run(sleep_late(coring::sleep));
+    let mut tokio = || tokio.block_on(sleep_late(tokio::time::sleep));
+    let sleepers: [(&str, &mut dyn FnMut() -> io::Result<u64>); 4] = [
+        ("raw enter", &mut raw),
+        ("coring-Kernel", &mut kernel),
+        ("coring-Heap", &mut heap),
+        ("tokio", &mut tokio),
+    ];
+    let mut late = sleepers.each_ref().map(|_| Vec::new());
+    let mut order = [0, 1, 2, 3];
+    let mut random = fastrand::Rng::with_seed(1);
+    for _ in 0..ROUNDS {
+        random.shuffle(&mut order);
+        for place in order {
+            late[place].push((sleepers[place].1)()?);
+        }
+    }
+    let late = late.map(|mut late| {
+        late.sort_unstable();
+        [50, 99].map(|percent| late[late.len() * percent / 100] as f64 / 1e3)
+    });
+    let raw = late[0];
+    let mut rows = vec![LATE.map(str::to_owned).to_vec()];
+    for ((name, _), [p50, p99]) in sleepers.iter().zip(late) {
+        rows.push(vec![
+            (*name).to_owned(),
+            format!("{p50:.1}"),
+            format!("{p99:.1}"),
+            format!("{:.3}", p50 / raw[0]),
+            format!("{:.3}", p99 / raw[1]),
+        ]);
+    }
+    Ok(rows)
+}
+
+async fn sleep_late<F: Future>(sleep: impl FnOnce(Duration) -> F) -> io::Result<u64> {
+    let begin = begin();
+    sleep(LONE).await;
+    lateness(begin)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
+fn begin() -> Instant {
+    Instant::now()
+}
+
+/// In nanoseconds, of a sleep that began then.
+fn lateness(begin: Instant) -> io::Result<u64> {
+    let late = begin.elapsed().checked_sub(LONE);
+    let late = late.ok_or_else(|| io::Error::other("a sleep ended early"))?;
+    u64::try_from(late.as_nanos()).map_err(io::Error::other)
 }
