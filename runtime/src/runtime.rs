@@ -519,15 +519,15 @@ impl Runtime {
         while self.core().table.in_flight > 0 {
             let now = self.now();
             if now >= deadline {
-                return self.report_leaks();
+                return self.report_leaks(&format!("within {SHUTDOWN_GRACE:?} of their cancel"));
             }
             // Short, so that what the kernel could not cancel is asked for again.
             let until = (now + Duration::from_millis(100)).min(deadline);
             let before = self.core().table.in_flight;
             let pumped = self.core().pump(Wait::Until(until), &mut self.tasks());
             self.settle();
-            if pumped.is_err() {
-                return self.report_leaks();
+            if let Err(error) = pumped {
+                return self.report_leaks(&format!("since the loop cannot go on ({error})"));
             }
             // Not while they come: asking for thousands takes longer than this.
             if self.now() >= until && self.core().table.in_flight == before {
@@ -544,12 +544,12 @@ impl Runtime {
         clippy::print_stderr,
         reason = "the end of a runtime has nobody to give an error to"
     )]
-    fn report_leaks(&self) {
+    fn report_leaks(&self, when: &str) {
         let left = self.core().table.in_flight;
         LEAKS.fetch_add(left as u64, Relaxed);
         eprintln!(
-            "coring: {left} operations did not end within {SHUTDOWN_GRACE:?} of their cancel; \
-             what they may still write to is leaked (a hanging device or file system?)"
+            "coring: {left} operations did not end {when}; what they may still write to is leaked \
+             (a hanging device or file system?)"
         );
     }
 

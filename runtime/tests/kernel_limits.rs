@@ -404,3 +404,17 @@ fn rings_are_made_and_ended_many_times_and_give_everything_back() {
         world.finish(runner);
     }
 }
+
+#[test]
+fn queues_of_any_sizes_that_the_builder_takes_make_a_ring() {
+    for (sq, cq) in [(8, 8), (256, 8), (4_096, 8), (8, 4_096)] {
+        let runner = Runner::builder().sq_entries(sq).cq_entries(cq).build();
+        let features = runner.expect("a ring").features().expect("of a ring");
+        assert!(features.sq_entries >= sq, "{features:?}");
+        assert!(features.cq_entries >= cq.max(sq), "{features:?}");
+    }
+    // Beyond what the kernel makes it is what the kernel makes.
+    let runner = Runner::builder().sq_entries(32_768).build();
+    let features = runner.expect("a ring").features().expect("of a ring");
+    assert!(features.cq_entries >= features.sq_entries);
+}

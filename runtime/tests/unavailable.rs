@@ -109,6 +109,23 @@ fn seccomp_filter_that_forbids_registering_is_named_and_leaves_no_ring() {
 }
 
 #[test]
+fn seccomp_filter_that_forbids_entering_is_named_before_anything_is_queued() {
+    let name = "seccomp_filter_that_forbids_entering_is_named_before_anything_is_queued";
+    if !alone_in_a_process(name) {
+        return;
+    }
+    if sysctl_forbids() {
+        return skip("seccomp", "the sysctl forbids io_uring as well");
+    }
+    let world = World::uring();
+    in_a_thread(|| {
+        forbid(libc::SYS_io_uring_enter, libc::EPERM);
+        assert_eq!(build().reason, Reason::Seccomp);
+    });
+    drop(world); // Counts the descriptors.
+}
+
+#[test]
 fn sysctl_that_forbids_io_uring_is_named_with_its_value_and_its_remedy() {
     if !alone_in_a_process("sysctl_that_forbids_io_uring_is_named_with_its_value_and_its_remedy") {
         return;

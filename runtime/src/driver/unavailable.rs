@@ -43,7 +43,8 @@ pub enum Reason {
     Forbidden,
     /// RLIMIT_MEMLOCK leaves no room for the rings.
     Memlock {
-        /// The limit in bytes; `None` is unlimited: then it is the machine's memory.
+        /// The limit in bytes; `None` is unlimited: then it is the process's or the machine's
+        /// memory.
         limit: Option<u64>,
     },
     /// The process or the system has no descriptors left.
@@ -113,6 +114,7 @@ impl Reason {
                 _ if filtered => Self::Seccomp,
                 _ => Self::Forbidden,
             },
+            libc::ENOMEM if locks_without_limit() => Self::Memlock { limit: None },
             libc::ENOMEM => Self::Memlock {
                 limit: memlock_limit(),
             },
@@ -179,10 +181,20 @@ fn read_number(path: &str) -> Option<u32> {
 /// Whether this thread is under a seccomp filter (mode 2).
 fn seccomp_filters() -> bool {
     let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-    let mode = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Seccomp:"));
-    mode.is_some_and(|mode| mode.trim() == "2")
+    field(&status, "Seccomp:") == Some("2")
+}
+
+/// Whether what this thread locks into memory counts towards no limit (CAP_IPC_LOCK).
+fn locks_without_limit() -> bool {
+    const CAP_IPC_LOCK: u64 = 1 << 14;
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let held = field(&status, "CapEff:").and_then(|held| u64::from_str_radix(held, 16).ok());
+    held.is_some_and(|held| held & CAP_IPC_LOCK != 0)
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = status.lines().filter_map(|line| line.strip_prefix(name));
+    Some(fields.next()?.trim())
 }
 
 fn release() -> String {

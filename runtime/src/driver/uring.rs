@@ -125,7 +125,7 @@ impl Uring {
         let shared_fd = unsafe { BorrowedFd::borrow_raw(fd) }
             .try_clone_to_owned()
             .ok();
-        Ok(Self {
+        let uring = Self {
             enter_fd: registered.map_or(fd, |index| index as RawFd),
             enter_flags,
             event_fd: None,
@@ -134,7 +134,10 @@ impl Uring {
             ring,
             probe,
             features,
-        })
+        };
+        // What may set up a ring may yet be forbidden to enter it.
+        sys::enter(uring.enter_fd, 0, 0, uring.enter_flags, None).map_err(Unavailable::of_setup)?;
+        Ok(uring)
     }
 
     pub(crate) const fn features(&self) -> Features {
@@ -307,7 +310,9 @@ impl Drop for Uring {
 
 /// Tries flags, then sizes: what is refused is dropped, one at a time.
 fn set_up(config: Config) -> Result<(IoUring, SetupFlags), Unavailable> {
-    let (mut sq_entries, mut cq_entries) = (config.sq_entries, config.cq_entries);
+    // The kernel wants no fewer completions than submissions.
+    let sq_entries = config.sq_entries;
+    let (mut sq_entries, mut cq_entries) = (sq_entries, config.cq_entries.max(sq_entries));
     let mut flags = SetupFlags { no_sqarray: true };
     loop {
         let mut builder = IoUring::builder();
