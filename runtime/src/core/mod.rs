@@ -54,8 +54,8 @@ pub(crate) struct Core {
     due: Vec<ScopeIndex>,
     /// Turns without a sleep since that was empty.
     busy_turns: u32,
-    /// When the driver's clock was last read.
-    clock: Instant,
+    /// What the driver's clock said when it was last read in this turn.
+    clock: Option<Instant>,
     /// Why nothing was started, the last time.
     refusal: Cause,
     /// Cancels to be sent before anything else (R8).
@@ -133,7 +133,7 @@ impl Core {
             arming: Vec::new(),
             due: Vec::new(),
             busy_turns: 0,
-            clock: Instant::ZERO,
+            clock: None,
             refusal: Cause::Foreign,
             cancels: VecDeque::new(),
             backlog: VecDeque::new(),
@@ -319,14 +319,11 @@ impl Core {
                 clock,
                 ..
             } = self;
-            deadline = scopes.deadline(scope, || {
-                *clock = driver.now();
-                *clock
-            });
+            deadline = scopes.deadline(scope, || *clock.insert(driver.now()));
             match deadline {
                 // Has passed: seen here, not sent to the kernel, where it costs 30 µs (M). One
                 // further out may have as well, and decides what is seen then (C8).
-                Some((at, timed)) if at <= self.clock => {
+                Some((at, timed)) if at <= *self.clock.get_or_insert_with(|| self.driver.now()) => {
                     self.fire(timed);
                 }
                 _ => break,
@@ -417,9 +414,9 @@ impl Core {
         }
         if !self.heap.is_empty() {
             self.expire(tasks);
-        } else if self.scopes.any_timed() {
-            // Read once a turn, for the deadlines that awaits are checked against.
-            self.clock = self.driver.now();
+        } else {
+            // Read again by the first await of the next turn that has a deadline.
+            self.clock = None;
         }
         Ok(())
     }
@@ -546,7 +543,7 @@ impl Core {
     /// Takes the waiters out of the heap whose time has come.
     fn expire(&mut self, tasks: &mut Tasks) {
         let now = self.driver.now();
-        self.clock = now;
+        self.clock = Some(now);
         let mut due = std::mem::take(&mut self.due);
         let mut taken = 0;
         let mut last = Instant::ZERO;

@@ -341,7 +341,7 @@ impl Core {
         let key = self.scopes.open(parent, deadline);
         if deadline.moment().is_some() {
             // Made from a clock that may have been read after the loop's: its first await looks.
-            self.clock = self.driver.now();
+            self.clock = None;
         }
         if deadline.is_zero() {
             self.fire(key.index);
