@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use common::*;
 use coring::fs::{File, OpenOptions};
-use coring::{BufResult, IoBuf, Partial, TRANSFER_MAX, create_task, sleep, wait_for, yield_now};
+use coring::{
+    BufResult, IoBuf, Partial, TRANSFER_MAX, create_task, is_timed_out, now, sleep, timeout,
+    wait_for, yield_now,
+};
 use futures_util::future::join_all;
 
 async fn rw(path: impl AsRef<Path>) -> File {
@@ -503,5 +506,36 @@ fn read_of_a_pipe_that_times_out_or_is_dropped_gives_everything_back() {
         assert!(is_time_out(&error_of(wait_for(task, 5 * MS).await)));
         drop(writer);
         until(|| open_fds() == fds).await;
+    });
+}
+
+/// An open that makes files is done by a worker thread of the kernel, and that of a FIFO without a
+/// reader waits there: a timeout linked behind it is not heard (M), so the scope's own ends it.
+#[test]
+fn open_that_waits_in_a_worker_thread_ends_at_its_limit() {
+    let world = World::uring();
+    let fifo = Temp::new();
+    let made = std::process::Command::new("mkfifo").arg(&*fifo).status();
+    assert!(made.expect("mkfifo is there").success());
+    world.run(async {
+        for _ in 0..3 {
+            let begin = now();
+            let error = wait_for(File::create(&*fifo), Duration::from_millis(20)).await;
+            let error = error.expect_err("nobody reads it");
+            assert!(is_timed_out(&error), "{error:?}");
+            assert!(now() - begin >= Duration::from_millis(20), "early");
+        }
+        let limited = timeout(Duration::from_millis(20), File::create(&*fifo)).await;
+        assert!(limited.is_err(), "nobody reads it");
+        // With a reader it is done within its limit.
+        let mut reader = std::process::Command::new("cat")
+            .arg(&*fifo)
+            .spawn()
+            .expect("cat");
+        let file = wait_for(File::create(&*fifo), PATIENCE)
+            .await
+            .expect("it is read");
+        drop(file);
+        assert!(reader.wait().expect("cat ends").success());
     });
 }

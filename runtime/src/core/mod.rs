@@ -15,6 +15,8 @@ use std::task::Waker;
 pub(crate) use fetch::{Fetched, Shot};
 pub(crate) use stop::Closed;
 
+use io_uring::opcode as op;
+
 use crate::Instant;
 use crate::debris::{Debris, Item, Remains};
 use crate::driver::{Completion, Driver, Request, Scratch, Wait, flags, opcode};
@@ -204,7 +206,7 @@ impl Core {
         let key = self.table.next();
         let request = self.driver.place(describe);
         request.set_token(key.token());
-        if waits_in_worker(request.opcode) {
+        if !hears_linked_timeout(request.opcode) {
             *deadline = None;
         }
         if let Some((at, _)) = *deadline {
@@ -232,7 +234,7 @@ impl Core {
         let mut scratch = OwnScratch::new();
         let mut request = Request::new(opcode::NOP, -1);
         describe(scratch.get(0), &mut request);
-        if waits_in_worker(request.opcode) {
+        if !hears_linked_timeout(request.opcode) {
             *deadline = None;
         }
         let key = self.table.insert(State::Queued, kind);
@@ -719,11 +721,30 @@ fn waits(table: &mut Table, scopes: &mut Scopes, waiter: Waiter) -> bool {
     }
 }
 
-/// Whether an operation may wait for ever in one of the kernel's worker threads. A linked timeout
-/// asks that once, and is not always heard (M: splice, Linux 6.18); the scope's own timer leads to
-/// cancels that are asked again (R8).
-const fn waits_in_worker(opcode: u8) -> bool {
-    matches!(opcode, opcode::SPLICE | opcode::TEE)
+/// Whether a linked timeout ends an operation wherever that waits. One that the kernel gives to a
+/// worker thread outright (open, statx, fsync, splice …) may wait there for ever, and its linked
+/// timeout is not heard (M: Linux 6.18): the scope's own timer leads to a cancel that is, and that
+/// is asked again (R8). So this names those that are known to hear it.
+const fn hears_linked_timeout(opcode: u8) -> bool {
+    matches!(
+        opcode,
+        op::Nop::CODE
+            | op::PollAdd::CODE
+            | op::Recv::CODE
+            | op::RecvMsg::CODE
+            | op::Send::CODE
+            | op::SendMsg::CODE
+            | op::SendZc::CODE
+            | op::SendMsgZc::CODE
+            | op::Accept::CODE
+            | op::Connect::CODE
+            | op::Read::CODE
+            | op::Readv::CODE
+            | op::ReadFixed::CODE
+            | op::Write::CODE
+            | op::Writev::CODE
+            | op::WriteFixed::CODE
+    )
 }
 
 /// The timeout behind an operation: absolute, and silent but in its effect.

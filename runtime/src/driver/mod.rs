@@ -42,9 +42,6 @@ pub(crate) mod opcode {
     pub(crate) const LINK_TIMEOUT: u8 = op::LinkTimeout::CODE;
     pub(crate) const ASYNC_CANCEL: u8 = op::AsyncCancel::CODE;
     pub(crate) const MSG_RING: u8 = op::MsgRingData::CODE;
-    /// Those that wait in worker threads.
-    pub(crate) const SPLICE: u8 = op::Splice::CODE;
-    pub(crate) const TEE: u8 = op::Tee::CODE;
 }
 
 /// What a driver brings back for a request: the kernel's `struct io_uring_cqe`.
