@@ -15,7 +15,7 @@ use crate::driver::{Config, Driver, DriverKind, Features, Reason, Unavailable};
 use crate::handle::Handle;
 use crate::inbox::Inbox;
 use crate::runtime::{Runtime, leaks};
-use crate::task::MainTask;
+use crate::task::{MainTask, outside};
 use crate::timers::Timers;
 
 /// Runs `main` to its end, and every task that it makes meanwhile (asyncio's `run`).
@@ -296,7 +296,8 @@ impl fmt::Debug for Runner {
     }
 }
 
-/// What a runtime has done, and has, counted since it was made.
+/// What a runtime has done, and has, counted since it was made: [`Stats::current`] in a task,
+/// [`Runner::stats`] outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -325,6 +326,30 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// The counters of the runtime that is turning, for tasks in it; [`Runner::stats`] has them
+    /// from outside.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// coring::run(async {
+    ///     let before = coring::Stats::current().enters;
+    ///     coring::sleep(std::time::Duration::from_millis(1)).await?;
+    ///     assert!(coring::Stats::current().enters > before);
+    ///     coring::ok(())
+    /// }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn current() -> Self {
+        let Some(stats) = current::with(|current| Some(current?.0.stats())) else {
+            outside("Stats::current")
+        };
+        stats
+    }
+
     /// Worker threads that the kernel keeps for this process's rings now (`iou-wrk-*`): operations
     /// that it cannot do in passing go there. Read from `/proc`.
     pub fn io_wq_workers() -> usize {
