@@ -225,7 +225,8 @@ unsafe impl Operation for Fsync {
 /// Asks what a file is.
 pub(crate) struct Statx {
     pub(crate) fd: SharedFd,
-    /// Written until the completion: memory of the operation's own.
+    /// Written until the completion: memory of the operation's own. Zeroed when it is made, so
+    /// that it is a `statx` whatever a driver says that it has written.
     pub(crate) out: Box<MaybeUninit<libc::statx>>,
 }
 
@@ -243,7 +244,7 @@ unsafe impl Operation for Statx {
 
     fn complete(self, cqe: Cqe) -> Self::Output {
         cqe.result()?;
-        // SAFETY: statx(2) fills the whole structure when it succeeds.
+        // SAFETY: integers, zeroed at first.
         Ok(unsafe { self.out.assume_init() })
     }
 

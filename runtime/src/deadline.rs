@@ -123,7 +123,7 @@ impl DeadlineScope {
             match self.stage {
                 Stage::New => self.open(runtime, outer),
                 Stage::Open if self.runtime == runtime.id() => {
-                    runtime.core().scopes.reattach(self.key.index, outer);
+                    runtime.with_core(|core| core.reattach_scope(self.key.index, outer));
                 }
                 // Of another runtime, where its timer is; or over.
                 Stage::Open | Stage::Closed => return None,

@@ -245,13 +245,18 @@ impl Runner {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
-        let entered = current::Entered::new(&self.runtime);
-        let result = f();
-        drop(entered);
-        if self.runtime.is_embedded() {
-            self.runtime.leave();
+        // Also when `f` panics.
+        struct Leave<'a>(&'a Runtime);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                if self.0.is_embedded() {
+                    self.0.leave();
+                }
+            }
         }
-        result
+        let _leave = Leave(&self.runtime);
+        let _entered = current::Entered::new(&self.runtime);
+        f()
     }
 
     /// The driver that it runs on.

@@ -119,6 +119,9 @@ impl Runtime {
             let mut core = self.core();
             core.prepare_sleep();
             core.set_alarm();
+        } else if !may_sleep {
+            // Turned by hand, the loop arms what it would before a sleep.
+            self.core().prepare_sleep();
         }
         let pumped = self.core().pump(wait, &mut self.tasks());
         if wait != Wait::No {
@@ -184,6 +187,9 @@ impl Runtime {
 
     /// The task's future is done, or gone.
     fn end_task(&self, cell: TaskCell) {
+        // Done, and in no list, before anything that user code may look at in between.
+        let joined = self.leave_join(&cell);
+        let joiner = cell.finish();
         let ours = self.tasks().remove(cell.header().index.get());
         let scope = cell.header().scope.replace(ScopeIndex::NONE);
         let mut heard = true;
@@ -191,9 +197,9 @@ impl Runtime {
             let key = self.core().scopes.key_of(scope);
             heard = !self.close_scope(key).unheard;
         }
-        self.end_join(&cell, heard);
+        self.end_join(&cell, joined, heard);
         drop(ours);
-        if let Some(joiner) = cell.finish() {
+        if let Some(joiner) = joiner {
             self.wake_joiner(joiner);
         }
         if cell.is_last() {
@@ -234,12 +240,15 @@ impl Runtime {
 
     #[cold]
     fn clear_debris(&self) {
+        // A request that is forwarded is made anew at the task. So that it ends where tasks await
+        // each other, it is forwarded to each once.
+        let since = self.core().scopes.requests();
         loop {
             let mut debris = take(&mut self.core().debris);
             if debris.is_empty() {
                 return;
             }
-            debris.clear_away(|scope, number| self.forward_all(scope, number));
+            debris.clear_away(|scope, number| self.forward_all(scope, number, since));
             // Keeps the room that was allocated, unless more came meanwhile.
             let mut core = self.core();
             if core.debris.is_empty() {

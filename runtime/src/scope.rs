@@ -199,7 +199,13 @@ impl Scopes {
         self.link(index, parent);
         if deadline != Deadline::NEVER {
             self.timed += 1;
-            self.cold(index).deadline = deadline;
+            let asked = self.first_pending(parent);
+            let cold = self.cold(index);
+            cold.deadline = deadline;
+            if let Some(number) = asked {
+                // Not before this scope: nobody has heard of it, and what is below here may.
+                cold.began = number - 1;
+            }
         }
         ScopeKey { index, generation }
     }
@@ -363,6 +369,11 @@ impl Scopes {
         }
     }
 
+    /// How many requests have been made.
+    pub(crate) const fn requests(&self) -> u64 {
+        self.requests
+    }
+
     pub(crate) const fn any_timed(&self) -> bool {
         self.timed > 0
     }
@@ -467,6 +478,18 @@ impl Scopes {
         let colds = self.outwards(index).filter_map(|at| self.cold_of(at));
         let mut pending = colds.map(|cold| cold.pending);
         pending.find(|&number| number != 0)
+    }
+
+    /// The earliest request that is pending from `index` outwards.
+    fn first_pending(&self, index: ScopeIndex) -> Option<u64> {
+        if self.asked == 0 {
+            return None;
+        }
+        let colds = self.outwards(index).filter_map(|at| self.cold_of(at));
+        colds
+            .map(|cold| cold.pending)
+            .filter(|&number| number != 0)
+            .min()
     }
 
     /// Uses up the request that is pending from `index` outwards, if there is one (C7).

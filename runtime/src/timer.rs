@@ -113,7 +113,7 @@ impl Timer {
                     let mut describe = |scratch: &mut Scratch, place: &mut Request| {
                         *place = describe(deadline, scratch);
                     };
-                    core.start(&mut describe, scope, waker, Kind::Sleep)
+                    core.start(&mut describe, scope, &mut Some(waker), Kind::Sleep)
                 } else {
                     core.start_timer(deadline, scope, waker)
                 }

@@ -111,6 +111,12 @@ impl OpenOptions {
 
     /// Opens the file at `path`.
     ///
+    /// A FIFO is not opened as open(2) does it, since io_uring tries without blocking first. To
+    /// be read it opens at once, also if nobody writes to it yet; a read waits for that. Only to
+    /// be written it fails with ENXIO as long as nobody reads from it, but with
+    /// [`create`](Self::create) or [`truncate`](Self::truncate) a worker thread of the kernel's
+    /// waits for a reader. (M, Linux 6.18)
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe: dropping this before it completes has no effect, but that a file may have
@@ -205,19 +211,22 @@ impl File {
         Self { fd: Rc::new(fd) }
     }
 
-    /// Opens a file to be read.
+    /// Opens a file to be read. A FIFO opens at once, also without a writer: see
+    /// [`OpenOptions::open`].
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: dropping this before it completes has no effect.
     ///
     /// # Errors
-    /// What open(2) gives.
+    /// What open(2) gives; `InvalidInput` for a path with a NUL inside;
+    /// [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope.
     pub async fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         OpenOptions::new().read(true).open(path).await
     }
 
-    /// Makes a file to be written, or empties the one that is there.
+    /// Makes a file to be written, or empties the one that is there. A FIFO waits for a reader:
+    /// see [`OpenOptions::open`].
     ///
     /// # Cancel safety
     ///
@@ -225,7 +234,8 @@ impl File {
     /// been made or emptied.
     ///
     /// # Errors
-    /// What open(2) gives.
+    /// What open(2) gives; `InvalidInput` for a path with a NUL inside;
+    /// [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope.
     pub async fn create(path: impl AsRef<Path>) -> io::Result<Self> {
         OpenOptions::new()
             .write(true)
@@ -353,7 +363,7 @@ impl File {
     /// # Errors
     /// What statx(2) gives.
     pub async fn metadata(&self) -> io::Result<Metadata> {
-        let out = Box::new(MaybeUninit::uninit());
+        let out = Box::new(MaybeUninit::zeroed());
         submit(Statx {
             fd: self.fd.clone(),
             out,

@@ -26,12 +26,20 @@ impl Core {
     /// The outcome of what is in `key`, polled under `scope`.
     pub(crate) fn fetch(&mut self, key: Key, scope: Option<ScopeIndex>) -> Fetched {
         let slot = self.table.slot(key);
-        if slot.state != State::Done {
-            if let Some(scope) = scope
-                && slot.scope != scope
+        if slot.state != State::Done
+            && let Some(scope) = scope
+            && slot.scope != scope
+        {
+            self.reattach(key.index(), scope);
+            // A request that is pending there stops it, as it would have stopped its start (C7).
+            if let Some(number) = self.pending(scope)
+                && self.table.slot(key).cause == 0
             {
-                self.reattach(key.index(), scope);
+                self.hit(key.index(), number);
             }
+        }
+        let slot = self.table.slot(key);
+        if slot.state != State::Done {
             return Fetched::Pending;
         }
         let stray = slot.cancel == Cancel::Stray;
@@ -72,6 +80,10 @@ impl Core {
                     cqe
                 };
                 return Shot::Last(cqe);
+            }
+            // The completion won: a request that had reached this wait is not the next one's (C1).
+            if slot.state == State::InFlight {
+                slot.cause = 0;
             }
             self.unlink(key.index());
             return Shot::Cqe(cqe);

@@ -152,12 +152,13 @@ impl Core {
     // ---- downwards: from futures to the driver ----
 
     /// Starts an operation under `scope`: takes a slot, registers, submits. `None`: a request to
-    /// stop was pending, see [`refusal`](Self::refusal), and nothing was submitted.
+    /// stop was pending, see [`refusal`](Self::refusal), and nothing was submitted. The waker stays
+    /// with the caller until then: if the description panics, its drop is not to happen in here.
     pub(crate) fn start(
         &mut self,
         describe: &mut Describe<'_>,
         scope: ScopeIndex,
-        waker: Waker,
+        waker: &mut Option<Waker>,
         kind: Kind,
     ) -> Option<Key> {
         let mut deadline = None;
@@ -165,7 +166,7 @@ impl Core {
             match self.refuse_or_deadline(scope) {
                 // Multishots outlive their waiters, and a sleep is a timeout itself.
                 Ok(nearest) => deadline = nearest.filter(|_| kind == Kind::OneShot),
-                Err(number) => return self.refuse(number, waker),
+                Err(number) => return self.refuse(number, waker.take()),
             }
         }
         let places = if deadline.is_some() { 2 } else { 1 };
@@ -176,7 +177,7 @@ impl Core {
             self.put_back(describe, kind, &mut deadline)
         };
         self.kernel_sleeps += u32::from(kind == Kind::Sleep);
-        self.enlist(key, scope, waker);
+        self.enlist(key, scope, waker.take());
         if let Some((_, timed)) = deadline {
             self.carry(key, timed);
         }
@@ -184,8 +185,8 @@ impl Core {
     }
 
     #[cold]
-    fn refuse(&mut self, number: u64, waker: Waker) -> Option<Key> {
-        self.debris.drop_waker(Some(waker));
+    fn refuse(&mut self, number: u64, waker: Option<Waker>) -> Option<Key> {
+        self.debris.drop_waker(waker);
         self.refusal = self.cause(number);
         None
     }
@@ -253,8 +254,8 @@ impl Core {
     }
 
     /// Registers a new slot: it is a leaf of `scope` and wakes `waker`.
-    fn enlist(&mut self, key: Key, scope: ScopeIndex, waker: Waker) {
-        self.table.at(key.index()).waker = Some(waker);
+    fn enlist(&mut self, key: Key, scope: ScopeIndex, waker: Option<Waker>) {
+        self.table.at(key.index()).waker = waker;
         self.link(key.index(), scope);
     }
 
@@ -266,10 +267,10 @@ impl Core {
         waker: Waker,
     ) -> Option<Key> {
         if let Err(number) = self.refuse_or_deadline(scope) {
-            return self.refuse(number, waker);
+            return self.refuse(number, Some(waker));
         }
         let key = self.table.insert(State::Timer, Kind::OneShot);
-        self.enlist(key, scope, waker);
+        self.enlist(key, scope, Some(waker));
         let in_heap = deadline != Instant::FAR_FUTURE;
         self.table.at(key.index()).word = u32::from(in_heap);
         if in_heap {
@@ -673,7 +674,7 @@ impl Core {
             // Deadlines that no timeout of the kernel's stands for: one that fired has gone, or
             // a scope was polled from outside of a turn.
             || !self.arming.is_empty()
-            || self.alarm.is_none() && self.next_wake().is_some()
+            || self.next_wake().is_some_and(|first| self.alarm.is_none_or(|alarm| first < alarm))
     }
 
     // ---- to other rings ----

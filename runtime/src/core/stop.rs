@@ -45,6 +45,22 @@ impl Core {
     /// Asks everything below `scope` to stop. Gives the number of the request.
     pub(crate) fn request(&mut self, scope: ScopeIndex) -> u64 {
         let number = self.scopes.request(scope);
+        self.spread(scope, number);
+        number
+    }
+
+    /// A scope is polled under `outer` now. A request that is pending there is for it as well.
+    pub(crate) fn reattach_scope(&mut self, scope: ScopeIndex, outer: ScopeIndex) {
+        if self.scopes.at(scope).parent != outer {
+            self.scopes.reattach(scope, outer);
+            if let Some(number) = self.pending(outer) {
+                self.spread(scope, number);
+            }
+        }
+    }
+
+    /// Takes a request to everything below `scope`.
+    fn spread(&mut self, scope: ScopeIndex, number: u64) {
         for at in self.scopes.subtree(scope) {
             if self.scopes.at(at).first_join != NO_TASK {
                 let key = self.scopes.key_of(at);
@@ -58,7 +74,6 @@ impl Core {
                 leaf = next;
             }
         }
-        number
     }
 
     /// A request reaches a leaf. What has completed is left alone (C1).
@@ -151,19 +166,15 @@ impl Core {
             generation,
         });
         let covered = alive && self.scopes.is_within(scope, timed);
-        if covered {
-            // Whoever is woken by this polls the scope, which sees to itself.
-            self.scopes.cold(timed).carrier = NO_SLOT;
-        } else {
-            self.lose_carrier(timed, generation);
-        }
+        // Who is woken by this need not poll the scope: it hears of its deadline by a timer now.
+        self.lose_carrier(timed, generation);
         if !is_stopped(res) || asked {
             return;
         }
         if alive && !self.has_passed(timed) {
             return; // Something else ended it, and early.
         }
-        if alive {
+        if alive && !self.scopes.cold(timed).fired {
             // This one has ended, so that the request must not be sent after it.
             self.table.at(index).state = State::Done;
             let number = self.fire(timed);
@@ -171,7 +182,7 @@ impl Core {
             slot.state = State::InFlight;
             slot.cause = if covered { number } else { 0 };
         }
-        if !covered {
+        if self.table.at(index).cause == 0 {
             self.table.at(index).cancel = Cancel::Stray;
         }
     }

@@ -75,7 +75,8 @@ pub unsafe trait Operation: Sized + 'static {
     /// What the program gets.
     type Output;
 
-    /// Describes the operation, once, when it starts.
+    /// Describes the operation when it starts. That is once, but for an operation that was ended by
+    /// a limit it is not under any more: it is started again.
     fn request(&mut self, scratch: &mut Scratch) -> Request;
 
     /// Decodes what came of it, and gives back what was lent.
@@ -265,7 +266,7 @@ fn begin<O: Operation>(
     kind: Kind,
 ) -> Result<Key, Cause> {
     // Cloned here, since a waker's clone is user code (R10).
-    let waker = TaskNumber::clone_of(waker);
+    let mut waker = Some(TaskNumber::clone_of(waker));
     current::with(|current| {
         let Some((runtime, current)) = current else {
             return Err(Cause::NoRuntime);
@@ -275,7 +276,7 @@ fn begin<O: Operation>(
         let mut describe = |scratch: &mut Scratch, place: &mut Request| {
             *place = operation.request(scratch);
         };
-        let started = runtime.with_core(|core| core.start(&mut describe, scope, waker, kind));
+        let started = runtime.with_core(|core| core.start(&mut describe, scope, &mut waker, kind));
         started.ok_or_else(|| runtime.core().refusal())
     })
 }

@@ -49,7 +49,13 @@ impl Runtime {
             }
             _ => {
                 self.unlink_join(cell);
+                let pending = self.with_core(|core| core.pending(scope));
                 self.link_join(cell, scope);
+                if let Some(number) = pending
+                    && number > cell.join().cause.get()
+                {
+                    self.forward(cell, number);
+                }
             }
         }
     }
@@ -96,22 +102,28 @@ impl Runtime {
         cell.join().cause.set(0);
     }
 
-    /// The task has ended. If it has `heard` of the request that was forwarded to it, nobody else
-    /// must.
-    pub(crate) fn end_join(&self, cell: &TaskCell, heard: bool) {
+    /// The task has ended: it is in no list from here on. Gives the scope that it was awaited in.
+    pub(crate) fn leave_join(&self, cell: &TaskCell) -> ScopeKey {
         let scope = cell.join().scope.get();
         if scope == ScopeIndex::NONE {
-            return;
+            return ScopeKey::NONE;
         }
         self.unlink_join(cell);
+        self.core().scopes.key_of(scope)
+    }
+
+    /// If the task has `heard` of the request that was forwarded to it, nobody else must.
+    pub(crate) fn end_join(&self, cell: &TaskCell, scope: ScopeKey, heard: bool) {
         let cause = cell.join().cause.get();
-        if heard && cause != 0 {
-            self.core().delivered(scope, cause);
+        let mut core = self.core();
+        if heard && cause != 0 && scope.index != ScopeIndex::NONE && core.scopes.has(scope) {
+            core.delivered(scope.index, cause);
         }
     }
 
-    /// A request has reached a scope: it goes on to the tasks that are awaited there.
-    pub(crate) fn forward_all(&self, scope: ScopeKey, number: u64) {
+    /// A request has reached a scope: it goes on to the tasks that are awaited there, but for those
+    /// that one since `since` was forwarded to.
+    pub(crate) fn forward_all(&self, scope: ScopeKey, number: u64, since: u64) {
         let Some(mut next) = self.core().scopes.first_join(scope) else {
             return;
         };
@@ -119,7 +131,9 @@ impl Runtime {
             let Some(cell) = self.tasks().get(next).cloned() else {
                 return;
             };
-            self.forward(&cell, number);
+            if cell.join().cause.replace(number) <= since {
+                self.request_task(&cell);
+            }
             next = cell.join().next.get();
         }
     }

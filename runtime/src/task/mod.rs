@@ -117,6 +117,8 @@ pub(crate) fn outside(what: &str) -> ! {
 /// A handle on a task, which awaits to the task's output.
 ///
 /// Dropping it detaches the task. If the task panicked, awaiting it panics with the same payload.
+/// A task stays on the thread that it was made on, and so does this; other threads make tasks
+/// here by [`Handle::spawn`](crate::Handle::spawn).
 ///
 /// # Cancel safety
 ///
@@ -166,6 +168,14 @@ impl<T> Task<T> {
         }
     }
 
+    fn unjoin(&self) {
+        current::with_id(self.runtime, |runtime: Option<&Runtime>| {
+            if let Some(runtime) = runtime {
+                runtime.unjoin(&self.cell);
+            }
+        });
+    }
+
     fn output(&self) -> T {
         // SAFETY: made by `spawn` of a future with output `T`, and done.
         match unsafe { self.cell.take::<T>() } {
@@ -190,14 +200,19 @@ impl<T> Future for Task<T> {
         }
         let old = self.cell.set_joiner(cx.waker());
         drop(old);
-        current::with(|current| {
-            if let Some((runtime, current)) = current
-                && runtime.id() == self.runtime
-            {
-                let scope = runtime.scope_here(current);
-                runtime.join(&self.cell, scope);
-            }
+        // The waker's clone and drop are user code, in which the task may have ended.
+        if self.cell.is_done() {
+            return Poll::Ready(self.output());
+        }
+        let here = current::with(|current| {
+            let (runtime, current) = current.filter(|(runtime, _)| runtime.id() == self.runtime)?;
+            let scope = runtime.scope_here(current);
+            runtime.join(&self.cell, scope);
+            Some(())
         });
+        if here.is_none() {
+            self.unjoin(); // Awaited elsewhere, where no scope of its runtime is polled.
+        }
         Poll::Pending
     }
 }
@@ -205,11 +220,7 @@ impl<T> Future for Task<T> {
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         if !self.cell.is_done() {
-            current::with_id(self.runtime, |runtime: Option<&Runtime>| {
-                if let Some(runtime) = runtime {
-                    runtime.unjoin(&self.cell);
-                }
-            });
+            self.unjoin();
         }
     }
 }
