@@ -56,7 +56,10 @@ pub use coring_timer::{
 
 /// What most programs use: `use coring::prelude::*;`
 pub mod prelude {
-    pub use crate::{BufResult, IoBuf, IoBufMut, create_task, ok, run, sleep, timeout, wait_for};
+    pub use crate::{
+        BufResult, IoBuf, IoBufMut, create_task, interval, is_cancelled, is_timed_out, now, ok,
+        run, sleep, timeout, wait_for,
+    };
 }
 
 /// The programs of the README and the chapters, as tests.
