@@ -106,6 +106,20 @@ pub fn is_cancelled(error: &(dyn Error + 'static)) -> bool {
 
 /// Whether `error` is, or was caused by, a [time-out](TimedOut) of coring's. An `ETIMEDOUT` of
 /// the kernel's is not one.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// use coring::{is_timed_out, sleep, wait_for};
+///
+/// # coring::run(async {
+/// let late = wait_for(sleep(Duration::from_secs(5)), Duration::from_millis(1)).await;
+/// assert!(is_timed_out(&late.unwrap_err()));
+/// // A connection that the peer no longer answers on: the kernel's word, not a limit's.
+/// assert!(!is_timed_out(&std::io::Error::from(std::io::ErrorKind::TimedOut)));
+/// # });
+/// ```
 pub fn is_timed_out(error: &(dyn Error + 'static)) -> bool {
     caused_by::<TimedOut>(error)
 }
@@ -193,9 +207,10 @@ pub trait Outcome: Sized {
     #[must_use]
     fn timed_out(self) -> Self;
 
-    /// The outcome of a future that was dropped at its deadline because it does not know of
-    /// cancellation (contract C5): this error. `None` where there can be no outcome, because the
-    /// future has what was lent to it: then it is waited for.
+    /// The outcome of a future that was dropped at its deadline: this error. Only a future that
+    /// does not know of cancellation is dropped; any other is asked to stop, and waited for until
+    /// it has. `None` where there can be no outcome, because the future has what was lent to it:
+    /// then it is waited for.
     fn abandoned(error: io::Error) -> Option<Self>;
 }
 

@@ -113,7 +113,8 @@ where
 
 /// Awaits any `future` for `limit` at the most; what it made of its cancellation is not lost.
 ///
-/// As [`wait_for`], for futures whose output says nothing of cancellation. What the future still
+/// As [`wait_for`], for futures whose output says nothing of cancellation. The span comes first,
+/// as in tokio's `timeout`; `wait_for` has asyncio's order, the future first. What the future still
 /// returned when it was stopped is in [`Expired::late`].
 ///
 /// # Cancel safety
