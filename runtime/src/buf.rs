@@ -85,6 +85,7 @@ pub unsafe trait IoBuf: 'static {
     /// # Panics
     /// If the range ends before it begins, or begins past the initialised bytes: a read into it
     /// would leave a gap. It may end anywhere; what lies past the buffer is cut off.
+    #[track_caller]
     fn slice(self, range: impl RangeBounds<usize>) -> Slice<Self>
     where
         Self: Sized,
@@ -269,6 +270,7 @@ pub struct Slice<B> {
 }
 
 impl<B: IoBuf> Slice<B> {
+    #[track_caller]
     fn new(buf: B, range: impl RangeBounds<usize>) -> Self {
         let begin = match range.start_bound() {
             Bound::Included(&begin) => begin,
