@@ -29,7 +29,13 @@ fn main() -> ExitCode {
         "io_uring_disabled  {} (0: everybody may use it)",
         sysctl("io_uring_disabled")
     );
-    println!("io_uring_group     {}", sysctl("io_uring_group"));
+    let group = match sysctl("io_uring_group").as_str() {
+        "-1" => "-1 (no group)".to_owned(),
+        // Before Linux 6.6 there is no such setting.
+        group if group.parse::<u32>().is_err() => group.to_owned(),
+        group => format!("{group} (may use it where io_uring_disabled is 1)"),
+    };
+    println!("io_uring_group     {group}");
     println!("seccomp            {}", status("Seccomp"));
     for limit in ["Max locked memory", "Max open files", "Max processes"] {
         println!("{limit:<18} {}", limit_of(limit));
@@ -44,12 +50,12 @@ fn main() -> ExitCode {
         }
     };
     println!(
-        "\ndriver             {} (CORING_DRIVER or the builder choose)",
+        "\ndriver             {} (CORING_DRIVER: auto or uring; the builder: sim, for tests)",
         runner.driver()
     );
     if let Some(features) = runner.features() {
         println!(
-            "queues             {} to submit, {} to complete",
+            "queues             {} to submit, {} to complete (the builder chooses)",
             features.sq_entries, features.cq_entries
         );
         println!("always             SINGLE_ISSUER, DEFER_TASKRUN, TASKRUN_FLAG, SUBMIT_ALL");
@@ -94,7 +100,9 @@ fn status(field: &str) -> String {
 fn limit_of(name: &str) -> String {
     let limits = read("/proc/self/limits");
     let line = limits.lines().find_map(|line| line.strip_prefix(name));
-    line.map_or_else(String::new, |line| {
-        line.split_whitespace().collect::<Vec<_>>().join(" / ")
-    })
+    let words: Vec<_> = line.unwrap_or_default().split_whitespace().collect();
+    match words[..] {
+        [soft, hard, unit] => format!("soft {soft}, hard {hard} {unit}"),
+        _ => "unknown".to_owned(),
+    }
 }

@@ -8,23 +8,43 @@ use std::path::Path;
 use std::time::Duration;
 
 use coring::{BufResult, run};
-use coring_benches::{Case, Schedule, Server, Workload, compare, round_robin, servers};
+use coring_benches::{Case, Host, Schedule, Server, Workload, compare, round_robin, servers};
 use tokio::io::AsyncReadExt;
 
 const FILE_BYTES: u64 = 16 << 20;
 const BLOCK_BYTES: usize = 4096;
 
+const LEGEND: &str = "\
+# CPU x tokio: CPU time as a ratio to tokio's in the same cycle, the median over the cycles
+# quartiles:   a half of the cycles' ratios lie between these
+# 95 %:        the median lies between these with that confidence
+# p99 x:       the latency that 1 of 100 requests exceeds, as a ratio to tokio's
+# n/a:         not counted here
+";
+
+const CLOSING: &str = "\
+To read it: the ratios are of CPU time, and below 1 is cheaper than tokio, unless the 95 % range\n\
+holds 1, too: then there is no difference to see; one connection is bound by the kernel's wake-ups.";
+
 pub(crate) fn all() -> Result<(), Box<dyn Error>> {
+    let host = Host::here();
+    println!("{host}{LEGEND}");
     requests()?;
-    blocks()
+    blocks()?;
+    println!("{CLOSING}");
+    Ok(())
+}
+
+/// A table without its header on the machine, which is printed once, on top.
+fn body(table: &str, host: &Host) -> String {
+    table.replacen(&host.to_string(), "", 1)
 }
 
 fn requests() -> Result<(), Box<dyn Error>> {
     println!(
         "TCP echo of 64 bytes over loopback, a few seconds each. CPU is the server's time for each\n\
-         request; x tokio is the median of its ratio to tokio's in the same cycle, below 1 is less.\n\
-         With one connection each message is two sleeps and wake-ups, which cost all the same;\n\
-         with more, a loop over io_uring makes few system calls.\n"
+         request. With one connection each message is two sleeps and wake-ups, which cost all the\n\
+         same; with more, a loop over io_uring makes few system calls.\n"
     );
     let all = [
         Server::thread("coring", servers::coring::serve)?,
@@ -38,7 +58,8 @@ fn requests() -> Result<(), Box<dyn Error>> {
             cycles: 10,
             ..Workload::default()
         };
-        println!("{}", round_robin(&all, workload)?.table("tokio"));
+        let report = round_robin(&all, workload)?;
+        println!("{}", body(&report.table("tokio"), &report.host));
     }
     Ok(())
 }
@@ -62,7 +83,8 @@ fn blocks() -> Result<(), Box<dyn Error>> {
         compare(&mut cases, schedule)
     };
     std::fs::remove_dir_all(&folder)?;
-    println!("{}", compared?.table("tokio::fs"));
+    let compared = compared?;
+    println!("{}", body(&compared.table("tokio::fs"), &compared.host));
     Ok(())
 }
 
