@@ -428,12 +428,17 @@ impl Scopes {
     pub(crate) fn request(&mut self, index: ScopeIndex) -> u64 {
         self.requests += 1;
         let number = self.requests;
+        self.ask(index, number);
+        self.cold(index).last_request = number;
+        number
+    }
+
+    /// A request is pending at `index` from here on.
+    pub(crate) fn ask(&mut self, index: ScopeIndex, number: u64) {
         let cold = self.cold(index);
         let first = cold.pending == 0;
         cold.pending = number;
-        cold.last_request = number;
         self.asked += usize::from(first);
-        number
     }
 
     /// All scopes from `index` downwards.

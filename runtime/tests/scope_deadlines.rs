@@ -710,3 +710,26 @@ mod scripted {
         });
     }
 }
+
+/// Not over `sim`, whose clock stands still while the loop is busy.
+#[cfg(not(miri))]
+#[test]
+fn c2_request_reaches_a_branch_whose_operation_has_just_completed() {
+    let world = World::uring();
+    let (reader, _) = world.pipe();
+    world.run(async {
+        // Each look of the loop finds the NOP done, the one that finds the deadline too.
+        let busy = async {
+            for _ in 0..100_000_000 {
+                nop().await?;
+            }
+            std::io::Result::Ok(())
+        };
+        let body = both(read(reader, 4), busy);
+        let Limited::Output((BufResult(one, _), two), _) = within(ms(5), body).await else {
+            panic!("it has leaves");
+        };
+        assert!(is_cancelled(&one.expect_err("cancelled")));
+        assert!(is_cancelled(&two.expect_err("cancelled")));
+    });
+}

@@ -53,6 +53,9 @@ impl Core {
             self.delivered(under, cause);
             return Fetched::Final(cqe.with_cause(self.cause(cause)));
         }
+        if cause != 0 {
+            self.ask_next(under, cause);
+        }
         Fetched::Final(cqe)
     }
 

@@ -82,8 +82,10 @@ impl Core {
         let slot = self.table.slot(key);
         match (slot.state, slot.kind) {
             (State::Done, Kind::OneShot | Kind::Sleep) => {
-                // One that was stopped and not fetched yet returns this request as well (C2).
-                if slot.cause != 0 && matches!(-slot.res, libc::ECANCELED | libc::EINTR) {
+                // One that was stopped and not fetched yet returns this request as well (C2). To one
+                // that has a result the request comes with the await after it.
+                let stopped = is_stopped(slot.res);
+                if stopped && slot.cause != 0 || !stopped && number < POLLED_ELSEWHERE {
                     slot.cause = slot.cause.max(number);
                 }
                 return;
@@ -205,6 +207,14 @@ impl Core {
     pub(crate) fn delivered(&mut self, scope: ScopeIndex, number: u64) {
         if number < POLLED_ELSEWHERE {
             self.scopes.delivered(scope, number);
+        }
+    }
+
+    /// The request `number` came when an await under `scope` had its result: if another branch has
+    /// used it up since, it is pending anew for this one.
+    pub(super) fn ask_next(&mut self, scope: ScopeIndex, number: u64) {
+        if scope != ScopeIndex::NONE && self.scopes.pending(scope).is_none() {
+            self.scopes.ask(scope, number);
         }
     }
 
