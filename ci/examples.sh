@@ -149,6 +149,21 @@ check_copy() {
         example copy "$scratch/from" "$scratch/to" >"$scratch/out" 2>&1 || wrong "status $?"
         cmp "$scratch/from" "$scratch/to" || wrong "the copy of $size bytes differs"
     done
+    # What would empty its own source is refused, and leaves the target alone.
+    local target
+    random from 65536
+    cp "$scratch/from" "$scratch/same"
+    ln -f "$scratch/from" "$scratch/link"
+    for target in from link; do
+        if example copy "$scratch/from" "$scratch/$target" >"$scratch/out" 2>&1; then
+            wrong "status 0 for a copy onto itself"
+        fi
+    done
+    if example copy "$scratch" "$scratch/from" >"$scratch/out" 2>&1; then
+        wrong "status 0 for a directory"
+    fi
+    cmp "$scratch/from" "$scratch/same" || wrong "a copy that was refused has changed a file"
+    example copy "$scratch/from" /dev/null >"$scratch/out" 2>&1 || wrong "no copy to /dev/null"
     if example copy "$scratch/missing" "$scratch/to" >"$scratch/out" 2>&1; then
         wrong "status 0 for a file that is missing"
     fi

@@ -7,9 +7,10 @@ mod drive;
 
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
 use coring::net::{TcpListener, TcpStream};
-use coring::{BufResult, create_task, run};
+use coring::{BufResult, create_task, run, sleep};
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     let mut buf = Vec::with_capacity(16 * 1024);
@@ -32,8 +33,11 @@ async fn serve(addr: &str) -> io::Result<()> {
             Ok((stream, _peer)) => {
                 create_task(echo(stream));
             }
-            // Out of descriptors, say: the others are served on.
-            Err(error) => eprintln!("accept: {error}"),
+            // Out of descriptors, say: the others are served on. At once it would fail again.
+            Err(error) => {
+                eprintln!("accept: {error}");
+                sleep(Duration::from_millis(100)).await?;
+            }
         }
     }
 }
