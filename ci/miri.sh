@@ -17,18 +17,12 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/miri"
 # The tests read /proc and the environment.
 base="${MIRIFLAGS:-} -Zmiri-disable-isolation"
 
-# Without unsafe code, and with more steps than Miri does in ten minutes.
-slow=(timers::tests::heap_agrees_with_a_sorted_list)
-for name in "${slow[@]}"; do
-    skip "miri $name: takes minutes, and has no unsafe code"
-done
-
 logs="$(mktemp -d)"
 trap 'rm -rf "$logs"' EXIT
 
 # program NAME: one test program, its output to a file.
 program() {
-    local name=$1 flags="$base" target=(--test "$1") skips=()
+    local name=$1 flags="$base" target=(--test "$1")
     shift
     case "$name" in
     # They leak on purpose (ci/lsan.txt says what the second one does); so do the unit tests, of
@@ -37,11 +31,10 @@ program() {
     lib)
         flags+=" -Zmiri-ignore-leaks"
         target=(--lib)
-        skips=("${slow[@]/#/--skip=}")
         ;;
     esac
     MIRIFLAGS="$flags" timeout 900 cargo "+$NIGHTLY" miri test -p coring-runtime "${target[@]}" -- \
-        "${skips[@]}" "$@" >"$logs/$name" 2>&1 || echo "$name" >>"$logs/failed"
+        "$@" >"$logs/$name" 2>&1 || echo "$name" >>"$logs/failed"
 }
 
 MIRIFLAGS="$base" cargo "+$NIGHTLY" miri test -p coring-runtime --lib --tests --no-run
