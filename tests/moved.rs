@@ -4,7 +4,7 @@
 mod common;
 
 use std::cell::RefCell;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -126,6 +126,38 @@ each_driver! {
             };
             assert!(is_time_out(&error_of(wait_for(body, step * 3).await)));
             assert!(now() - begin < step * 100);
+        });
+    }
+
+    fn limit_ends_around_what_is_done_and_forgotten(world) {
+        let (reader, writer) = world.pipe();
+        let mut runner = world.runner();
+        runner.run(async {
+            let limit = world.short(1);
+            let limited = timeout(limit, async {
+                let mut op = read(reader, 8);
+                assert!((&mut op).now_or_never().is_none());
+                #[expect(clippy::mem_forget, reason = "what the test is about")]
+                std::mem::forget(op);
+                write(writer, b"x").await.expect("it has room");
+                pending::<()>().await;
+            });
+            assert!(limited.await.is_err());
+        });
+        finish_with_slots(runner, 1);
+    }
+
+    fn limit_ends_around_sleeps_that_are_polled_for_nobody(world) {
+        world.run(async {
+            let limit = world.short(1);
+            let mut foreign = Box::pin(pending::<()>());
+            let limited = timeout(limit, poll_fn(move |cx| {
+                for _ in 0..2 {
+                    let _ = sleep(Duration::ZERO).now_or_never();
+                }
+                foreign.as_mut().poll(cx)
+            }));
+            assert!(limited.await.is_err());
         });
     }
 

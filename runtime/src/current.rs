@@ -19,9 +19,6 @@ pub(crate) struct Current {
     /// What `scope` is while that is `LAZY`: the one around it, and its deadline.
     pub(crate) lazy_outer: Cell<ScopeIndex>,
     pub(crate) lazy_deadline: Cell<Deadline>,
-    /// Counts the leaves of ours that were pending and have no slot, since their task was ready
-    /// again already.
-    pub(crate) yields: Cell<u64>,
 }
 
 /// In what belongs to the runtime of the thread that made it, and so is not `Send` (R12): the
@@ -45,7 +42,6 @@ thread_local! {
             scope: Cell::new(ScopeIndex::NONE),
             lazy_outer: Cell::new(ScopeIndex::NONE),
             lazy_deadline: Cell::new(Deadline::NEVER),
-            yields: Cell::new(0),
         }
     };
 
@@ -152,13 +148,11 @@ pub(crate) fn set(task: u32, scope: ScopeIndex) {
     });
 }
 
-/// A leaf of ours is pending that has no slot.
-pub(crate) fn count_yield(current: &Current) {
-    current.yields.set(current.yields.get() + 1);
-}
-
-pub(crate) fn yields() -> u64 {
-    CURRENT.with(|current| current.yields.get())
+/// Whether it is a task that is being polled, and it runs again in any case.
+pub(crate) fn is_queued() -> bool {
+    with(|current| {
+        current.is_some_and(|(runtime, current)| runtime.tasks().is_queued(current.task.get()))
+    })
 }
 
 /// Whether a runtime is turning on this thread.

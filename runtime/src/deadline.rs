@@ -92,15 +92,13 @@ impl DeadlineScope {
                 Poll::Pending => Polled::Pending,
             };
         };
-        let yields = current::yields();
         let inside = Inside { scope: self, outer };
         let polled = body.poll(cx);
         drop(inside);
         match polled {
             Poll::Ready(output) => Polled::Ready(output),
-            Poll::Pending if self.pending(cx.waker()) && current::yields() == yields => {
-                Polled::Abandoned
-            }
+            // A body whose task is queued is polled again, and hears then.
+            Poll::Pending if self.pending(cx.waker()) && !current::is_queued() => Polled::Abandoned,
             Poll::Pending => Polled::Pending,
         }
     }

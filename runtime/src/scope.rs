@@ -136,6 +136,8 @@ pub(crate) struct Cold {
     pub(crate) deadline: Deadline,
     /// The deadline has passed and the request is made.
     pub(crate) fired: bool,
+    /// Its body has been polled once more, for what was done and not fetched when it fired.
+    pub(crate) nudged: bool,
     /// Waits for the loop to be about to sleep, to arm its timer.
     pub(crate) arming: bool,
     /// The heap has an entry for its deadline.
@@ -252,6 +254,7 @@ impl Scopes {
             self.vacant_cold = cold.carrier;
             // What is not written here was left so when the place became vacant.
             cold.fired = false;
+            cold.nudged = false;
             cold.arming = false;
             cold.carrier = NO_SLOT;
             cold.last_request = 0;
@@ -264,6 +267,7 @@ impl Scopes {
         self.cold.push(Cold {
             deadline: Deadline::NEVER,
             fired: false,
+            nudged: false,
             arming: false,
             armed: false,
             carrier: NO_SLOT,
@@ -441,8 +445,17 @@ impl Scopes {
         self.asked += usize::from(first);
     }
 
-    /// All scopes from `index` downwards.
-    pub(crate) fn subtree(&self, index: ScopeIndex) -> Vec<ScopeIndex> {
+    /// All scopes from `index` downwards. Most have none below, and then nothing is allocated.
+    pub(crate) fn from(&self, index: ScopeIndex) -> impl Iterator<Item = ScopeIndex> + use<> {
+        let below = if self.scopes[index.0 as usize].first_child == ScopeIndex::NONE {
+            Vec::new()
+        } else {
+            self.subtree(index)
+        };
+        std::iter::once(index).chain(below.into_iter().skip(1))
+    }
+
+    fn subtree(&self, index: ScopeIndex) -> Vec<ScopeIndex> {
         let mut all = vec![index];
         let mut seen = 0;
         while let Some(&parent) = all.get(seen) {
@@ -454,18 +467,6 @@ impl Scopes {
             seen += 1;
         }
         all
-    }
-
-    /// Whether something waits from `index` downwards: an operation, or for a task.
-    pub(crate) fn has_leaves(&self, index: ScopeIndex) -> bool {
-        let waits = |at: &ScopeIndex| {
-            let scope = &self.scopes[at.0 as usize];
-            scope.first_leaf != NO_SLOT || scope.first_join != NO_TASK
-        };
-        // Most have no scopes below, and then nothing is allocated.
-        waits(&index)
-            || self.scopes[index.0 as usize].first_child != ScopeIndex::NONE
-                && self.subtree(index).iter().any(waits)
     }
 
     /// The first task that is awaited in a scope, if that is still there.

@@ -102,7 +102,6 @@ impl Timer {
                 if let Some(cause) = runtime.checkpoint(current) {
                     return Err(cause);
                 }
-                current::count_yield(current);
                 waker.wake();
                 self.stage = Stage::Yielded;
                 return Ok(());

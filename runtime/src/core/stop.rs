@@ -28,6 +28,15 @@ pub(crate) struct Closed {
     pub(crate) unheard: bool,
 }
 
+/// What is left in a scope whose body waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    None,
+    /// Outcomes that nobody has fetched.
+    Done,
+    Waiting,
+}
+
 impl Core {
     // ---- requests ----
 
@@ -61,7 +70,7 @@ impl Core {
 
     /// Takes a request to everything below `scope`.
     fn spread(&mut self, scope: ScopeIndex, number: u64) {
-        for at in self.scopes.subtree(scope) {
+        for at in self.scopes.from(scope) {
             if self.scopes.at(at).first_join != NO_TASK {
                 let key = self.scopes.key_of(at);
                 self.debris.push(Item::Forward(key, number));
@@ -407,15 +416,42 @@ impl Core {
     ///
     /// `true`: it has fired, and nothing below it waits.
     pub(crate) fn scope_pending(&mut self, key: ScopeKey, waker: Waker) -> bool {
-        let scope = self.scopes.cold(key.index);
-        if scope.fired {
+        if self.scopes.cold(key.index).fired {
+            let left = self.leaves(key.index);
+            let scope = self.scopes.cold(key.index);
+            // What is done and not fetched is fetched by the next poll, or never.
+            if left == Leaves::Done && !std::mem::replace(&mut scope.nudged, true) {
+                self.debris.push(Item::Wake(waker));
+                return false;
+            }
             self.debris.drop_waker(Some(waker));
-            return !self.scopes.has_leaves(key.index);
+            return left != Leaves::Waiting;
         }
+        let scope = self.scopes.cold(key.index);
         let old = scope.waker.replace(waker);
         self.debris.drop_waker(old);
         self.await_timer(key);
         false
+    }
+
+    /// What is registered from `scope` downwards: operations, sleeps, and tasks that are awaited.
+    fn leaves(&mut self, scope: ScopeIndex) -> Leaves {
+        let mut left = Leaves::None;
+        for at in self.scopes.from(scope) {
+            if self.scopes.at(at).first_join != NO_TASK {
+                return Leaves::Waiting;
+            }
+            let mut leaf = self.scopes.at(at).first_leaf;
+            while leaf != NO_SLOT {
+                let slot = self.table.at(leaf);
+                if slot.state != State::Done {
+                    return Leaves::Waiting;
+                }
+                left = Leaves::Done;
+                leaf = slot.next;
+            }
+        }
+        left
     }
 
     /// If no operation carries the deadline of a scope, its own timer will be armed once the loop

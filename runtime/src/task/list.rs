@@ -79,6 +79,12 @@ impl Tasks {
         self.ready.len()
     }
 
+    /// Whether the task at `index` is in the ready queue.
+    pub(crate) fn is_queued(&self, index: u32) -> bool {
+        let entry = self.entries.get(index as usize);
+        entry.is_some_and(|entry| entry.queued)
+    }
+
     /// Queues the task of a waker, unless that one has ended or is queued.
     pub(crate) fn wake(&mut self, number: TaskNumber) {
         if let Some(entry) = self.entries.get_mut(number.index() as usize)

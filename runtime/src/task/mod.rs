@@ -361,7 +361,6 @@ pub fn yield_now() -> impl Future<Output = io::Result<()>> {
         }
         let refused = current::with(|current| {
             let (runtime, current) = current?;
-            current::count_yield(current);
             runtime.checkpoint(current)
         });
         if let Some(cause) = refused {
