@@ -3,12 +3,14 @@
 
 mod common;
 
+use std::future::pending;
 use std::time::Duration;
 
 use common::*;
 use coring::fs::File;
 use coring::net::{TcpListener, TcpStream};
 use coring::{create_task, now, sleep, sleep_until, timeout, wait_for, yield_now};
+use futures_util::FutureExt;
 
 /// What `$make` gives is polled once and forgotten. Its slot stays taken, as long as the runner
 /// lives: nobody can know that nobody will ask. But the runner ends, and in good time.
@@ -39,7 +41,7 @@ each_driver! {
         forget!(world, 1, 0, sleep_until(now() + day));
         forget!(world, 1, 0, wait_for(sleep(day), day));
         forget!(world, 1, 0, timeout(day, sleep(day)));
-        forget!(world, 0, 0, timeout(day, std::future::pending::<()>()));
+        forget!(world, 0, 0, timeout(day, pending::<()>()));
         forget!(world, 0, 0, yield_now());
         forget!(world, 1, 0, read(reader, 9));
         forget!(world, 1, 0, wait_for(read(reader, 9), day));
@@ -49,7 +51,25 @@ each_driver! {
         }));
         // A limit of its own fires with nobody to see it, and does no harm.
         forget!(world, 1, 0, wait_for(sleep(day), MS / 2));
-        forget!(world, 0, 0, timeout(MS / 2, std::future::pending::<()>()));
+        forget!(world, 0, 0, timeout(MS / 2, pending::<()>()));
+    }
+
+    fn limit_ends_around_what_is_done_and_forgotten(world) {
+        let (reader, writer) = world.pipe();
+        let mut runner = world.runner();
+        runner.run(async {
+            let limit = world.short(1);
+            let limited = timeout(limit, async {
+                let mut op = read(reader, 8);
+                assert!((&mut op).now_or_never().is_none());
+                #[expect(clippy::mem_forget, reason = "what the test is about")]
+                std::mem::forget(op);
+                write(writer, b"x").await.expect("it has room");
+                pending::<()>().await;
+            });
+            assert!(limited.await.is_err());
+        });
+        finish_with_slots(runner, 1);
     }
 }
 

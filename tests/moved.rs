@@ -129,24 +129,6 @@ each_driver! {
         });
     }
 
-    fn limit_ends_around_what_is_done_and_forgotten(world) {
-        let (reader, writer) = world.pipe();
-        let mut runner = world.runner();
-        runner.run(async {
-            let limit = world.short(1);
-            let limited = timeout(limit, async {
-                let mut op = read(reader, 8);
-                assert!((&mut op).now_or_never().is_none());
-                #[expect(clippy::mem_forget, reason = "what the test is about")]
-                std::mem::forget(op);
-                write(writer, b"x").await.expect("it has room");
-                pending::<()>().await;
-            });
-            assert!(limited.await.is_err());
-        });
-        finish_with_slots(runner, 1);
-    }
-
     fn limit_ends_around_sleeps_that_are_polled_for_nobody(world) {
         world.run(async {
             let limit = world.short(1);

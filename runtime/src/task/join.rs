@@ -102,22 +102,25 @@ impl Runtime {
         cell.join().cause.set(0);
     }
 
-    /// The task has ended: it is in no list from here on. Gives the scope that it was awaited in.
+    /// The task has ended: it is in no list from here on. Gives the scope that it was awaited in, if
+    /// a request was forwarded to it from there.
     pub(crate) fn leave_join(&self, cell: &TaskCell) -> ScopeKey {
         let scope = cell.join().scope.get();
-        if scope == ScopeIndex::NONE {
+        self.unlink_join(cell);
+        if scope == ScopeIndex::NONE || cell.join().cause.get() == 0 {
             return ScopeKey::NONE;
         }
-        self.unlink_join(cell);
         self.core().scopes.key_of(scope)
     }
 
     /// If the task has `heard` of the request that was forwarded to it, nobody else must.
     pub(crate) fn end_join(&self, cell: &TaskCell, scope: ScopeKey, heard: bool) {
-        let cause = cell.join().cause.get();
+        if !heard || scope.index == ScopeIndex::NONE {
+            return;
+        }
         let mut core = self.core();
-        if heard && cause != 0 && scope.index != ScopeIndex::NONE && core.scopes.has(scope) {
-            core.delivered(scope.index, cause);
+        if core.scopes.has(scope) {
+            core.delivered(scope.index, cell.join().cause.get());
         }
     }
 
