@@ -277,6 +277,24 @@ mod scripted {
         });
     }
 
+    /// Its limit is over when it is ended by it: it starts again, with its buffer back.
+    #[test]
+    fn r5_zero_copy_send_that_a_limit_ends_which_is_over_starts_again_after_the_notification() {
+        let world = World::sim();
+        let kernel = world.kernel.as_ref().expect("sim");
+        let span = Duration::from_millis(10);
+        kernel.script(SEND_ZC, Script::Notified(-libc::ECANCELED, span));
+        kernel.script(SEND_ZC, Script::Notified(5, span));
+        world.run(async {
+            let begin = now();
+            let mut op = submit(SendZc(b"hello".to_vec()));
+            within(Duration::from_secs(1), start(&mut op)).await;
+            let BufResult(n, buf) = op.await;
+            assert_eq!((n.expect("nobody asked it to stop"), buf.len()), (5, 5));
+            assert_eq!(now() - begin, 2 * span);
+        });
+    }
+
     /// The runtime asks again for what does not end; the result that came first stays.
     #[test]
     fn r5_zero_copy_send_that_outlives_its_runtime_keeps_its_result() {

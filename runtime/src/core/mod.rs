@@ -462,13 +462,15 @@ impl Core {
         } else {
             slot
         };
-        if slot.cancel == Cancel::AwaitsNotif {
-            slot.cancel = Cancel::No; // The result came before; this gives the buffer back (R5).
+        if let Cancel::AwaitsNotif { stray } = slot.cancel {
+            // The result came before; this gives the buffer back (R5).
+            slot.cancel = if stray { Cancel::Stray } else { Cancel::No };
         } else {
             (slot.res, slot.word) = (res, flags);
         }
         if !completion.is_final() {
-            slot.cancel = Cancel::AwaitsNotif;
+            let stray = slot.cancel == Cancel::Stray;
+            slot.cancel = Cancel::AwaitsNotif { stray };
             return;
         }
         self.finish(token.index(), tasks);

@@ -512,7 +512,7 @@ impl Core {
         for key in self.table.keys() {
             let slot = self.table.slot(key);
             // A zero-copy send has its result: nothing can hurry the rest (R5).
-            if slot.is_in_flight() && slot.cancel != Cancel::AwaitsNotif {
+            if slot.is_in_flight() && !matches!(slot.cancel, Cancel::AwaitsNotif { .. }) {
                 slot.cancel = Cancel::Asked(CANCEL_ASKS_MAX);
                 self.cancels.push_back(key.token());
             }

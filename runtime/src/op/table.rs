@@ -119,8 +119,8 @@ pub(crate) enum Cancel {
     /// A linked timeout ended it whose scope is not above it (any more): nobody asked, so the
     /// operation is to be started again.
     Stray,
-    /// A zero-copy send: the result is here, the buffer is not back yet.
-    AwaitsNotif,
+    /// A zero-copy send: the result is here, the buffer is not back yet. `Stray` as above.
+    AwaitsNotif { stray: bool },
 }
 
 /// What few slots have.
