@@ -233,6 +233,7 @@ impl Scopes {
     }
 
     /// What a scope has as one that is timed or asked. It has that from here on.
+    #[inline]
     pub(crate) fn cold(&mut self, index: ScopeIndex) -> &mut Cold {
         let mut at = self.at(index).cold;
         if at == NO_COLD {
@@ -247,6 +248,7 @@ impl Scopes {
         self.cold.get(self.scopes[index.0 as usize].cold as usize)
     }
 
+    #[inline(never)]
     fn open_cold(&mut self) -> u32 {
         let began = self.requests;
         let at = self.vacant_cold;
@@ -500,6 +502,9 @@ impl Scopes {
 
     /// Uses up the request that is pending from `index` outwards, if there is one (C7).
     pub(crate) fn take_pending(&mut self, index: ScopeIndex) -> Option<u64> {
+        if self.asked == 0 {
+            return None;
+        }
         let mut latest = 0;
         self.each_cold(index, |cold, asked| {
             let pending = take(&mut cold.pending);

@@ -6,7 +6,7 @@ use crate::debris::{Item, Remains};
 use crate::error::Cause;
 use crate::op::table::{Cancel, Key, Kind, Links, NO_SLOT, State};
 use crate::op::{Orphan, Token, is_stopped};
-use crate::scope::{Deadline, ScopeIndex, ScopeKey};
+use crate::scope::{Cold, Deadline, ScopeIndex, ScopeKey};
 use crate::timers::Waiter;
 use std::task::Waker;
 
@@ -172,16 +172,16 @@ impl Core {
         let asked = slot.cause != 0 || slot.state == State::Orphaned;
         let scope = slot.scope;
         slot.carrier = false;
-        let alive = self.scopes.has(ScopeKey {
-            index: timed,
-            generation,
-        });
-        let covered = alive && self.scopes.is_within(scope, timed);
         // Who is woken by this need not poll the scope: it hears of its deadline by a timer now.
         self.lose_carrier(timed, generation);
         if !is_stopped(res) || asked {
             return;
         }
+        let alive = self.scopes.has(ScopeKey {
+            index: timed,
+            generation,
+        });
+        let covered = alive && self.scopes.is_within(scope, timed);
         if alive && !self.has_passed(timed) {
             return; // Something else ended it, and early.
         }
@@ -302,7 +302,7 @@ impl Core {
         let key = ScopeKey { index, generation };
         if let Some(scope) = self.scopes.find(key) {
             scope.carrier = NO_SLOT;
-            self.await_timer(key);
+            await_timer(scope, &mut self.arming, key);
         }
     }
 
@@ -416,7 +416,8 @@ impl Core {
     ///
     /// `true`: it has fired, and nothing below it waits.
     pub(crate) fn scope_pending(&mut self, key: ScopeKey, waker: Waker) -> bool {
-        if self.scopes.cold(key.index).fired {
+        let scope = self.scopes.cold(key.index);
+        if scope.fired {
             let left = self.leaves(key.index);
             let scope = self.scopes.cold(key.index);
             // What is done and not fetched is fetched by the next poll, or never.
@@ -427,10 +428,9 @@ impl Core {
             self.debris.drop_waker(Some(waker));
             return left != Leaves::Waiting;
         }
-        let scope = self.scopes.cold(key.index);
         let old = scope.waker.replace(waker);
+        await_timer(scope, &mut self.arming, key);
         self.debris.drop_waker(old);
-        self.await_timer(key);
         false
     }
 
@@ -452,16 +452,6 @@ impl Core {
             }
         }
         left
-    }
-
-    /// If no operation carries the deadline of a scope, its own timer will be armed once the loop
-    /// is about to sleep.
-    fn await_timer(&mut self, key: ScopeKey) {
-        let scope = self.scopes.cold(key.index);
-        if !scope.fired && scope.carrier == NO_SLOT && !scope.arming && !scope.armed {
-            scope.arming = true;
-            self.arming.push(key);
-        }
     }
 
     pub(super) fn arm_scope(&mut self, key: ScopeKey) {
@@ -517,5 +507,14 @@ impl Core {
                 self.cancels.push_back(key.token());
             }
         }
+    }
+}
+
+/// If no operation carries the deadline of `scope`, its own timer will be armed once the loop is
+/// about to sleep.
+fn await_timer(scope: &mut Cold, arming: &mut Vec<ScopeKey>, key: ScopeKey) {
+    if !scope.fired && scope.carrier == NO_SLOT && !scope.arming && !scope.armed {
+        scope.arming = true;
+        arming.push(key);
     }
 }
