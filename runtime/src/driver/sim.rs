@@ -161,9 +161,10 @@ impl Kernel {
         self.0.borrow_mut().failing_enter = Some((errno, taken));
     }
 
-    /// The submission queue has room for so many (before a runner is built on it).
+    /// The submission queue has room for so many (before a runner is built on it): two or more,
+    /// for an operation and the timeout behind it.
     pub fn sq_entries(&self, entries: usize) {
-        self.0.borrow_mut().sq_entries = Some(entries);
+        self.0.borrow_mut().sq_entries = Some(entries.max(2));
     }
 
     /// A pipe: the descriptors to read from and to write to.
