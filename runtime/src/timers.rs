@@ -73,14 +73,28 @@ impl Entry {
     }
 }
 
+const ARITY: usize = 4;
+
+/// A node's children, in a cache line. What is not there yet never comes.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Children([Entry; ARITY]);
+
+const _: () = assert!(size_of::<Children>() == 64);
+
+const NOBODY: Entry = Entry {
+    deadline: Instant::FAR_FUTURE,
+    waiter: 0,
+};
+
 #[derive(Default)]
 pub(crate) struct Heap {
-    entries: Vec<Entry>,
+    /// The children of entry `n` are in line `n + 1`; the first line ends with the root.
+    lines: Vec<Children>,
+    len: usize,
     /// Entries whose waiter has left, at the most.
     left: usize,
 }
-
-const ARITY: usize = 4;
 
 /// How much later than the first of them a loop may wake up for several deadlines. What Linux gives
 /// the timers of a thread by default (prctl(2), PR_SET_TIMERSLACK); one that is alone is on time.
@@ -94,42 +108,44 @@ const LEFT_MIN: usize = 64;
 
 impl Heap {
     pub(crate) const fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len == 0
     }
 
     #[cfg(test)]
     pub(crate) const fn len(&self) -> usize {
-        self.entries.len()
+        self.len
     }
 
     pub(crate) fn push(&mut self, deadline: Instant, waiter: Waiter) {
-        let entry = Entry::new(deadline, waiter);
-        self.entries.push(entry);
-        self.up(self.entries.len() - 1, entry);
+        debug_assert!(deadline < Instant::FAR_FUTURE, "it never comes");
+        let hole = self.len;
+        if place(hole).0 == self.lines.len() {
+            self.lines.push(Children([NOBODY; ARITY]));
+        }
+        self.len += 1;
+        self.up(hole, Entry::new(deadline, waiter));
     }
 
     /// The first deadline, and who waits for it, or has.
     pub(crate) fn first(&self) -> Option<(Instant, Waiter)> {
-        let first = self.entries.first()?;
+        let first = (self.len > 0).then(|| self.get(0))?;
         Some((first.deadline, first.waiter()))
     }
 
     /// The last deadline that is not later than `SLACK` after the first, among those that are
     /// easily found: when to wake up for all of them at once.
     pub(crate) fn first_cluster(&self) -> Option<Instant> {
-        let limit = self.entries.first()?.deadline + SLACK;
-        let mut latest = self.entries[0].deadline;
+        let mut latest = self.first()?.0;
+        let limit = latest + SLACK;
         // Those up to `limit` are a tree at the heap's front.
         let mut found = [0; CLUSTER_MAX];
         let (mut seen, mut len) = (0, 1);
         while seen < len && len < CLUSTER_MAX {
-            let first = found[seen] * ARITY + 1;
-            for at in first..(first + ARITY).min(self.entries.len()) {
-                let deadline = self.entries[at].deadline;
-                if deadline <= limit && len < CLUSTER_MAX {
+            for (at, child) in self.children(found[seen]) {
+                if child.deadline <= limit && len < CLUSTER_MAX {
                     found[len] = at;
                     len += 1;
-                    latest = latest.max(deadline);
+                    latest = latest.max(child.deadline);
                 }
             }
             seen += 1;
@@ -140,10 +156,12 @@ impl Heap {
     /// Takes out the first entry; `left` if its waiter had.
     pub(crate) fn pop(&mut self, left: bool) {
         self.left = self.left.saturating_sub(usize::from(left));
-        let Some(last) = self.entries.pop() else {
+        let Some(end) = self.len.checked_sub(1) else {
             return;
         };
-        if !self.entries.is_empty() {
+        let last = self.get(end);
+        self.truncate(end);
+        if end > 0 {
             // It came from the bottom, and nearly always goes back there.
             let hole = self.down(0);
             self.up(hole, last);
@@ -153,23 +171,31 @@ impl Heap {
     /// A waiter has left. `true`: it is time to [`sweep`](Self::sweep).
     pub(crate) fn leave(&mut self) -> bool {
         self.left += 1;
-        self.left >= self.entries.len() || self.left > self.entries.len() / 2 + LEFT_MIN
+        self.left >= self.len || self.left > self.len / 2 + LEFT_MIN
     }
 
     /// Takes out all whose waiter does not wait any more.
     pub(crate) fn sweep(&mut self, mut waits: impl FnMut(Waiter) -> bool) {
-        self.entries.retain(|entry| waits(entry.waiter()));
+        let mut kept = 0;
+        for at in 0..self.len {
+            let entry = self.get(at);
+            if waits(entry.waiter()) {
+                self.set(kept, entry);
+                kept += 1;
+            }
+        }
+        self.truncate(kept);
         self.left = 0;
-        for at in (0..self.entries.len().div_ceil(ARITY)).rev() {
-            let entry = self.entries[at];
+        for at in (0..kept.div_ceil(ARITY)).rev() {
+            let entry = self.get(at);
             self.settle(at, entry);
         }
     }
 
     /// Moves the least below `hole` up, until there is none.
     fn down(&mut self, mut hole: usize) -> usize {
-        while let Some(least) = self.least_child(hole) {
-            self.entries[hole] = self.entries[least];
+        while let Some((least, entry)) = self.least_child(hole) {
+            self.set(hole, entry);
             hole = least;
         }
         hole
@@ -177,39 +203,65 @@ impl Heap {
 
     /// Puts `entry` at `hole` or below, where it belongs.
     fn settle(&mut self, mut hole: usize, entry: Entry) {
-        while let Some(least) = self.least_child(hole) {
-            if entry.deadline <= self.entries[least].deadline {
+        while let Some((least, child)) = self.least_child(hole) {
+            if entry.deadline <= child.deadline {
                 break;
             }
-            self.entries[hole] = self.entries[least];
+            self.set(hole, child);
             hole = least;
         }
-        self.entries[hole] = entry;
-    }
-
-    fn least_child(&self, parent: usize) -> Option<usize> {
-        let first = parent * ARITY + 1;
-        let children = self.entries.get(first..)?;
-        let children = &children[..children.len().min(ARITY)];
-        let least = children
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, child)| child.deadline)?;
-        Some(first + least.0)
+        self.set(hole, entry);
     }
 
     /// Puts `entry` at `hole` or above, where it belongs.
     fn up(&mut self, mut hole: usize, entry: Entry) {
         while hole > 0 {
             let parent = (hole - 1) / ARITY;
-            if self.entries[parent].deadline <= entry.deadline {
+            let above = self.get(parent);
+            if above.deadline <= entry.deadline {
                 break;
             }
-            self.entries[hole] = self.entries[parent];
+            self.set(hole, above);
             hole = parent;
         }
-        self.entries[hole] = entry;
+        self.set(hole, entry);
     }
+
+    fn least_child(&self, parent: usize) -> Option<(usize, Entry)> {
+        let least = self
+            .children(parent)
+            .min_by_key(|(_, child)| child.deadline)?;
+        (least.1.deadline != NOBODY.deadline).then_some(least)
+    }
+
+    fn children(&self, parent: usize) -> impl Iterator<Item = (usize, Entry)> {
+        let line = self.lines.get(parent + 1).into_iter();
+        let children = line.flat_map(|line| line.0);
+        (parent * ARITY + 1..).zip(children)
+    }
+
+    fn get(&self, at: usize) -> Entry {
+        let (line, place) = place(at);
+        self.lines[line].0[place]
+    }
+
+    fn set(&mut self, at: usize, entry: Entry) {
+        let (line, place) = place(at);
+        self.lines[line].0[place] = entry;
+    }
+
+    fn truncate(&mut self, len: usize) {
+        for at in len..self.len {
+            self.set(at, NOBODY);
+        }
+        self.len = len;
+    }
+}
+
+/// The line of an entry, and its place there.
+const fn place(at: usize) -> (usize, usize) {
+    let from_start = at + ARITY - 1;
+    (from_start / ARITY, from_start % ARITY)
 }
 
 #[cfg(test)]
