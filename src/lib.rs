@@ -45,9 +45,9 @@ pub use coring_runtime::{
     BufResult, Builder, Cancelled, Cqe, DeadlineScope, DriverKind, Expiry, Failure, Features,
     Handle, Instant, IoBuf, IoBufMut, Multishot, Op, Operation, Outcome, Partial, Polled, Reason,
     RemoteTask, Request, Runner, Scratch, SetupFlags, Slice, Stats, TRANSFER_MAX, Task,
-    TaskBuilder, TaskRef, TimedOut, Timer, Timers, Token, Unavailable, all_tasks, create_task,
-    current_task, is_cancelled, is_timed_out, now, ok, run, sim, submit, submit_multishot,
-    transfer_len, yield_now,
+    TaskBuilder, TaskRef, TimedOut, Timer, Timers, Token, Unavailable, all_tasks, checkpoint,
+    create_task, current_task, is_cancelled, is_timed_out, now, ok, run, sim, submit,
+    submit_multishot, transfer_len, yield_now,
 };
 pub use coring_timer::{
     Expired, Interval, Timeout, WaitFor, interval, sleep, sleep_until, timeout, timeout_at,

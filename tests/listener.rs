@@ -190,16 +190,14 @@ fn listener_dropped_with_connections_waiting_closes_them() {
 }
 
 #[test]
-fn bind_to_a_port_in_use_names_the_address() {
+fn bind_gives_the_kernels_errors() {
     let world = World::uring();
     world.run(async {
         let (_listener, addr) = bound();
         let error = error_of(TcpListener::bind(addr));
-        assert_eq!(error.kind(), ErrorKind::AddrInUse);
-        assert!(error.to_string().contains(&addr.to_string()), "{error}");
+        assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE));
         let error = error_of(TcpListener::bind("203.0.113.7:1"));
-        assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
-        assert!(error.to_string().contains("203.0.113.7:1"), "{error}");
+        assert_eq!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL));
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use coring_runtime::{BufResult, IoBuf, IoBufMut, Op, Partial, Slice, submit};
+use coring_runtime::{BufResult, IoBuf, IoBufMut, Op, Partial, Slice, checkpoint, submit};
 
 use crate::ops::{Drain, SharedFd};
 
@@ -30,6 +30,9 @@ pub(crate) async fn drain_all<B: IoBuf>(
     place: Place,
     mut buf: B,
 ) -> BufResult<(), B> {
+    if buf.bytes_init() == 0 {
+        return BufResult(checkpoint(), buf);
+    }
     let mut done = 0;
     while done < buf.bytes_init() {
         let off = place.after(done);
@@ -62,6 +65,9 @@ pub(crate) async fn fill_all<B: IoBufMut>(
     mut fill_some: impl AsyncFnMut(usize, Slice<B>) -> BufResult<usize, Slice<B>>,
 ) -> BufResult<(), B> {
     let total = buf.bytes_total();
+    if total == 0 {
+        return BufResult(checkpoint(), buf);
+    }
     let (mut buf, mut done) = (buf, 0);
     while done < total {
         let BufResult(result, back) = fill_some(done, buf.slice(done..total)).await;

@@ -19,6 +19,14 @@ pub(crate) struct Current {
     /// What `scope` is while that is `LAZY`: the one around it, and its deadline.
     pub(crate) lazy_outer: Cell<ScopeIndex>,
     pub(crate) lazy_deadline: Cell<Deadline>,
+    /// How often something of ours has let other tasks run: what it waits for is no leaf.
+    pub(crate) yields: Cell<u32>,
+}
+
+impl Current {
+    pub(crate) fn count_yield(&self) {
+        self.yields.set(self.yields.get().wrapping_add(1));
+    }
 }
 
 /// In what belongs to the runtime of the thread that made it, and so is not `Send` (R12): the
@@ -42,6 +50,7 @@ thread_local! {
             scope: Cell::new(ScopeIndex::NONE),
             lazy_outer: Cell::new(ScopeIndex::NONE),
             lazy_deadline: Cell::new(Deadline::NEVER),
+            yields: Cell::new(0),
         }
     };
 
@@ -88,10 +97,17 @@ fn find(id: RuntimeId) -> Option<Rc<Runtime>> {
         .flatten()
 }
 
-/// The runtime `id`, which is not turning, of a future that has a slot in it.
+/// The runtime `id`, which is not turning, of a future that has a slot in it. `None` when the
+/// thread ends: then nobody can know what became of the slot, and its future waits.
 #[cold]
-pub(crate) fn absent(id: RuntimeId) -> Rc<Runtime> {
-    find(id).expect("R9: a runtime stays registered while a future has a slot in it")
+pub(crate) fn absent(id: RuntimeId) -> Option<Rc<Runtime>> {
+    let runtime = find(id);
+    let lives = RUNTIMES.try_with(|_| ()).is_ok();
+    assert!(
+        runtime.is_some() || !lives,
+        "R9: a runtime stays registered while a future has a slot in it"
+    );
+    runtime
 }
 
 pub(crate) fn register(runtime: Rc<Runtime>) {
@@ -148,10 +164,17 @@ pub(crate) fn set(task: u32, scope: ScopeIndex) {
     });
 }
 
-/// Whether it is a task that is being polled, and it runs again in any case.
-pub(crate) fn is_queued() -> bool {
+/// How often something has yielded on this thread.
+pub(crate) fn yields() -> u32 {
+    CURRENT.with(|current| current.yields.get())
+}
+
+/// Whether something has yielded since, and the task that is being polled runs again for that.
+pub(crate) fn has_yielded(since: u32) -> bool {
     with(|current| {
-        current.is_some_and(|(runtime, current)| runtime.tasks().is_queued(current.task.get()))
+        current.is_some_and(|(runtime, current)| {
+            current.yields.get() != since && runtime.tasks().is_queued(current.task.get())
+        })
     })
 }
 

@@ -93,12 +93,15 @@ impl DeadlineScope {
             };
         };
         let inside = Inside { scope: self, outer };
+        let yields = current::yields();
         let polled = body.poll(cx);
         drop(inside);
         match polled {
             Poll::Ready(output) => Polled::Ready(output),
-            // A body whose task is queued is polled again, and hears then.
-            Poll::Pending if self.pending(cx.waker()) && !current::is_queued() => Polled::Abandoned,
+            // One that yields has nothing registered, and goes on.
+            Poll::Pending if self.pending(cx.waker()) && !current::has_yielded(yields) => {
+                Polled::Abandoned
+            }
             Poll::Pending => Polled::Pending,
         }
     }
@@ -161,6 +164,19 @@ impl DeadlineScope {
             && current::with_id(self.runtime, |runtime: Option<&Runtime>| {
                 runtime.is_some_and(|runtime| runtime.core().is_timed_out(self.key))
             })
+    }
+
+    /// [`close`](Self::close), where a cancellation stands for what a dropped body would have
+    /// returned: that uses up the request from further out.
+    pub fn close_cancelled(&mut self) -> Expiry {
+        if self.stage == Stage::Open {
+            current::with_id(self.runtime, |runtime: Option<&Runtime>| {
+                if let Some(runtime) = runtime {
+                    runtime.core().scopes.take_pending(self.key.index);
+                }
+            });
+        }
+        self.close()
     }
 
     /// Ends the scope. What still waits in it (an operation that was polled by reference) belongs

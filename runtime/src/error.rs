@@ -125,21 +125,22 @@ pub fn is_timed_out(error: &(dyn Error + 'static)) -> bool {
 }
 
 fn caused_by<C: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|cause| cause.is::<C>())
+}
+
+/// An error and what caused it, outermost first.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<C>() {
-            return true;
-        }
+    std::iter::from_fn(move || {
+        let error = next?;
         // io::Error's own `source` skips the error it holds and gives that one's source.
-        next = match error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-        {
+        let io_error = error.downcast_ref::<io::Error>();
+        next = match io_error.and_then(io::Error::get_ref) {
             Some(inner) => Some(inner),
             None => error.source(),
         };
-    }
-    false
+        Some(error)
+    })
 }
 
 /// An error type that coring can look into; one line for a type of your own.
@@ -221,7 +222,7 @@ impl<T, E: Failure> Outcome for Result<T, E> {
     }
 
     fn timed_out(self) -> Self {
-        self.map_err(|_| io::Error::from(TimedOut).into())
+        self.map_err(|error| time_out_inside(error.as_error()).into())
     }
 
     fn abandoned(error: io::Error) -> Option<Self> {
@@ -235,7 +236,7 @@ impl<T, B> Outcome for BufResult<T, B> {
     }
 
     fn timed_out(self) -> Self {
-        Self(self.0.map_err(time_out_inside), self.1)
+        Self(self.0.map_err(|error| time_out_inside(&error)), self.1)
     }
 
     fn abandoned(_: io::Error) -> Option<Self> {
@@ -244,11 +245,9 @@ impl<T, B> Outcome for BufResult<T, B> {
 }
 
 /// How much was written is kept, what ended it becomes the time-out.
-fn time_out_inside(error: io::Error) -> io::Error {
-    let transferred = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<Partial>())
-        .map_or(0, |partial| partial.transferred);
+fn time_out_inside(error: &(dyn Error + 'static)) -> io::Error {
+    let partial = causes(error).find_map(|cause| cause.downcast_ref::<Partial>());
+    let transferred = partial.map_or(0, |partial| partial.transferred);
     Partial::error(transferred, TimedOut.into())
 }
 
@@ -320,11 +319,17 @@ mod tests {
 
     #[test]
     fn a_time_out_keeps_the_count_of_what_was_written() {
-        let partial = Partial::error(7, Cancelled::default().into());
-        let out = BufResult::<(), ()>(Err(partial), ()).timed_out().0;
-        let error = out.expect_err("it was an error");
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(error.to_string(), "timed out (after 7 bytes)");
-        assert!(is_timed_out(&error) && !is_cancelled(&error));
+        let partial = || Partial::error(7, Cancelled::default().into());
+        let outs = [
+            BufResult::<(), ()>(Err(partial()), ()).timed_out().0,
+            io::Result::Err(partial()).timed_out(),
+            io::Result::Err(io::Error::other(partial())).timed_out(),
+        ];
+        for out in outs {
+            let error = out.expect_err("it was an error");
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert_eq!(error.to_string(), "timed out (after 7 bytes)");
+            assert!(is_timed_out(&error) && !is_cancelled(&error));
+        }
     }
 }

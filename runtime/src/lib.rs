@@ -43,7 +43,9 @@ pub use handle::{Handle, RemoteTask};
 pub use instant::Instant;
 pub use op::{Cqe, Multishot, Op, Operation, Token, submit, submit_multishot};
 pub use runner::{Builder, Runner, Stats, run};
-pub use task::{Task, TaskBuilder, TaskRef, all_tasks, create_task, current_task, yield_now};
+pub use task::{
+    Task, TaskBuilder, TaskRef, all_tasks, checkpoint, create_task, current_task, yield_now,
+};
 pub use timer::{Timer, now};
 pub use timers::Timers;
 

@@ -1,7 +1,7 @@
 //! One runtime: what a turn of the loop is, and how it ends.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::io;
+use std::io::{self, Write as _};
 use std::mem::{ManuallyDrop, take};
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
@@ -412,7 +412,12 @@ impl Runtime {
     /// take for ever. It is cancelled, and its outcome is an error, with the buffer.
     #[cold]
     pub(crate) fn poll_slot_from_outside(&self, key: Key, waker: &Waker) -> Fetched {
-        match self.with_core(|core| core.fetch(key, None)) {
+        let fetch = || match self.with_core(|core| core.fetch(key, None)) {
+            // Not here (R4).
+            Fetched::StartAgain => Fetched::Final(Cqe::cancelled(Cause::NotRunning)),
+            fetched => fetched,
+        };
+        match fetch() {
             Fetched::Pending => {}
             fetched => return fetched,
         }
@@ -420,7 +425,7 @@ impl Runtime {
             core.give_up(key);
             core.pump(Wait::No, &mut self.tasks())
         });
-        let fetched = self.with_core(|core| core.fetch(key, None));
+        let fetched = fetch();
         if let Fetched::Pending = fetched {
             // The disk is not done with it yet; bounded by that. What was leaked at the end of the
             // loop never comes.
@@ -549,14 +554,12 @@ impl Runtime {
     }
 
     #[cold]
-    #[expect(
-        clippy::print_stderr,
-        reason = "the end of a runtime has nobody to give an error to"
-    )]
     fn report_leaks(&self, when: &str) {
         let left = self.core().table.in_flight;
         LEAKS.fetch_add(left as u64, Relaxed);
-        eprintln!(
+        // The end of a runtime has nobody to give an error to, and goes on where nobody reads it.
+        let _ = writeln!(
+            io::stderr(),
             "coring: {left} operations did not end {when}; what they may still write to is leaked \
              (a hanging device or file system?)"
         );
@@ -586,5 +589,14 @@ impl<'a> Lent<'a> {
     fn take(&mut self) -> Waker {
         let foreign = self.foreign.take();
         foreign.unwrap_or_else(|| TaskNumber::clone_of(self.waker))
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        if let Some(foreign) = self.foreign.take() {
+            // What was fetched is on its way to the future: a panic here would lose it.
+            quietly(|| drop(foreign));
+        }
     }
 }

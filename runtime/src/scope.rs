@@ -317,11 +317,17 @@ impl Scopes {
         waker
     }
 
-    /// Moves a scope below another one: it is polled there now.
+    /// Moves a scope below another one: it is polled there now, and begins there anew as far as
+    /// requests from further out go (C8).
     pub(crate) fn reattach(&mut self, index: ScopeIndex, parent: ScopeIndex) {
-        if self.at(index).parent != parent {
-            self.unlink(index);
-            self.link(index, parent);
+        self.unlink(index);
+        self.link(index, parent);
+        let began = self
+            .first_pending(parent)
+            .map_or(self.requests, |number| number - 1);
+        let at = self.at(index).cold as usize;
+        if let Some(cold) = self.cold.get_mut(at) {
+            cold.began = began;
         }
     }
 
@@ -387,6 +393,11 @@ impl Scopes {
     /// Whether no await has anything to look for in a scope.
     pub(crate) const fn is_quiet(&self) -> bool {
         self.timed == 0 && self.asked == 0
+    }
+
+    /// Each await looks, from here on.
+    pub(crate) const fn stay_loud(&mut self) {
+        self.asked += 1;
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -474,6 +485,25 @@ impl Scopes {
     /// The first task that is awaited in a scope, if that is still there.
     pub(crate) fn first_join(&mut self, key: ScopeKey) -> Option<u32> {
         self.has(key).then(|| self.at(key.index).first_join)
+    }
+
+    /// Whether nothing is below `index` but a list of leaves that begins with `leaf`.
+    pub(crate) fn has_only(&self, index: ScopeIndex, leaf: u32) -> bool {
+        let scope = &self.scopes[index.0 as usize];
+        scope.first_leaf == leaf
+            && scope.first_child == ScopeIndex::NONE
+            && scope.first_join == NO_TASK
+    }
+
+    /// The last request made at `index`; 0 is none.
+    pub(crate) fn last_request(&self, index: ScopeIndex) -> u64 {
+        self.cold_of(index).map_or(0, |cold| cold.last_request)
+    }
+
+    /// Whether the request `number` was made at `index` or further out, and is the last one there.
+    pub(crate) fn is_from_above(&self, index: ScopeIndex, number: u64) -> bool {
+        self.outwards(index)
+            .any(|at| self.last_request(at) == number)
     }
 
     /// Whether a request is pending in `index` itself.

@@ -102,6 +102,7 @@ impl Timer {
                 if let Some(cause) = runtime.checkpoint(current) {
                     return Err(cause);
                 }
+                current.count_yield();
                 waker.wake();
                 self.stage = Stage::Yielded;
                 return Ok(());
@@ -112,7 +113,9 @@ impl Timer {
                     let mut describe = |scratch: &mut Scratch, place: &mut Request| {
                         *place = describe(deadline, scratch);
                     };
-                    core.start(&mut describe, scope, &mut Some(waker), Kind::Sleep)
+                    let key = core.start(&mut describe, scope, &mut Some(waker), Kind::Sleep)?;
+                    core.table.slot(key).set_deadline(deadline);
+                    Some(key)
                 } else {
                     core.start_timer(deadline, scope, waker)
                 }

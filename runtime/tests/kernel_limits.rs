@@ -337,14 +337,10 @@ fn runner_without_descriptors_left_says_so() {
         matches!(unavailable.reason, Reason::NoDescriptors),
         "{unavailable}"
     );
-    // With room for the ring and nothing else it works, but is deaf; not once there is room.
+    // With room for the ring and nothing else it works, but is deaf; not once there is room, which
+    // it looks for while it sleeps.
     files.pop();
     let mut runner = Runner::builder().build().expect("one descriptor is enough");
-    assert_eq!(
-        runner.run(async { nop().await.expect("a NOP succeeds") }),
-        0
-    );
-    files.clear();
     assert_eq!(
         runner.run(async { nop().await.expect("a NOP succeeds") }),
         0
@@ -358,6 +354,7 @@ fn runner_without_descriptors_left_says_so() {
         for _ in 0..1_000 {
             std::thread::yield_now(); // So that it sleeps, as far as can be told.
         }
+        drop(files);
         drop(handle.spawn(move || async move {
             let (ran, waker) = &mut *lock(&there);
             *ran = true;
@@ -380,6 +377,77 @@ fn runner_without_descriptors_left_says_so() {
         })
         .expect("it heard of the task while it slept");
     thread.join().expect("it does not panic");
+}
+
+/// Rings that this process has open.
+fn open_rings() -> usize {
+    let fds = std::fs::read_dir("/proc/self/fd").expect("/proc is mounted");
+    let targets = fds
+        .flatten()
+        .filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    targets
+        .filter(|target| target.to_string_lossy().contains("io_uring"))
+        .count()
+}
+
+#[test]
+fn r9_ring_of_a_runtime_that_has_ended_is_closed_whoever_has_woken_it() {
+    let world = World::uring();
+    let mut runner = world.runner();
+    let before = open_rings();
+    let waker: Arc<Mutex<Option<Waker>>> = Arc::default();
+    let there = waker.clone();
+    let other = std::thread::spawn(move || {
+        run(std::future::poll_fn(move |cx| {
+            match lock(&there).replace(cx.waker().clone()) {
+                None => Poll::Pending,
+                Some(_) => Poll::Ready(()),
+            }
+        }));
+    });
+    runner.run(async {
+        // By a message from ring to ring, if it sleeps by now.
+        wait_for(Duration::from_secs(20), async {
+            while !other.is_finished() {
+                if let Some(waker) = &*lock(&waker) {
+                    waker.wake_by_ref();
+                }
+                Timer::after(Duration::from_millis(1)).await?;
+            }
+            Ok(())
+        })
+        .await
+        .expect("it ends when it is woken");
+    });
+    other.join().expect("it does not panic");
+    assert_eq!(open_rings(), before, "R9");
+    world.finish(runner);
+}
+
+/// Alone in its process, since stderr is everybody's.
+#[test]
+fn r9_end_with_something_to_report_and_nobody_to_read_it_is_an_end() {
+    const SELF: &str = "r9_end_with_something_to_report_and_nobody_to_read_it_is_an_end";
+    if !alone_in_a_process(SELF) {
+        return;
+    }
+    let kernel = sim::Kernel::new();
+    let never = sim::Script::Uncancellable(Duration::from_secs(1 << 30), 0);
+    kernel.script(NOP, never);
+    let mut runner = Runner::builder().sim(&kernel).build().expect("a simulator");
+    let handle = runner.handle();
+    let mut op = nop();
+    runner.run(start(&mut op));
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    // SAFETY: descriptors that are open; Rust ignores SIGPIPE.
+    let stderr = unsafe { libc::dup(2) };
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::dup2(writer.as_raw_fd(), 2) }, 2);
+    drop(runner);
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::dup2(stderr, 2) }, 2);
+    assert!(!handle.is_alive());
 }
 
 #[test]

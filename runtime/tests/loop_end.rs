@@ -4,7 +4,9 @@ mod common;
 
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::Poll;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use common::*;
@@ -84,6 +86,28 @@ each_driver! {
         assert_eq!(one.stats().slots, 0);
         world.finish(one);
         drop(two);
+    }
+
+    fn r4_result_that_won_over_a_poll_elsewhere_stops_no_later_await(world) {
+        let (reader, writer) = world.pipe();
+        if let Some(kernel) = &world.kernel {
+            kernel.script(READ, sim_kernel::Script::Uncancellable(Duration::ZERO, 4));
+        }
+        let other_kernel = sim_kernel::Kernel::new();
+        let other = Runner::builder().sim(&other_kernel).build().expect("a simulator");
+        let mut runner = world.runner();
+        runner.run(async {
+            let mut op = read(reader, 4);
+            start(&mut op).await;
+            nop().await.expect("the read is in the kernel");
+            write(writer, b"kept").await.0.expect("open");
+            let Poll::Ready(BufResult(n, _)) = other.enter(|| poll_once(&mut op)) else {
+                panic!("it is over");
+            };
+            assert_eq!(n.expect("C1: it had completed"), 4);
+            nop().await.expect("nobody cancels");
+        });
+        world.finish(runner);
     }
 
     fn r4_operation_polled_outside_of_any_run_is_an_error_with_its_buffer(world) {
@@ -234,6 +258,33 @@ each_driver! {
         assert_eq!(drops.get(), 1);
     }
 
+    /// What is told of the end may poll: it is told once more, and nothing starts.
+    fn r9_operation_that_a_waker_starts_while_the_runner_ends_is_refused(world) {
+        struct Starts(i32, Mutex<Option<Result<usize, String>>>);
+        impl Wake for Starts {
+            fn wake(self: Arc<Self>) {
+                let Poll::Ready(BufResult(result, buf)) = poll_once(&mut read(self.0, 4)) else {
+                    panic!("it is refused");
+                };
+                assert_eq!(buf.len(), 4);
+                *lock(&self.1) = Some(result.map_err(|error| error.to_string()));
+            }
+        }
+        let (reader, _) = world.pipe();
+        let starts = Arc::new(Starts(reader, Mutex::default()));
+        let waker = Waker::from(starts.clone());
+        let mut runner = world.runner();
+        let mut op = read(reader, 4);
+        runner.run(async {
+            let polled = Pin::new(&mut op).poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+        });
+        drop(runner);
+        let refused = lock(&starts.1).take().expect("the waker was called");
+        let text = refused.expect_err("the runner has ended");
+        assert!(text.contains("has ended"), "{text}");
+    }
+
     fn r9_handles_of_tasks_stay_valid_after_the_end(world) {
         let mut runner = world.runner();
         let (mut done, mut dropped) = runner.run(async {
@@ -366,6 +417,36 @@ fn world_free_run(world: &World, f: impl FnOnce()) {
 /// What only a script can make the kernel do.
 mod scripted {
     use super::*;
+
+    /// Its limit is over when that ends it, and then it is polled in another run.
+    #[test]
+    fn r4_operation_that_would_start_again_is_not_started_in_another_run() {
+        let world = World::sim();
+        let (reader, _) = world.pipe();
+        let other_kernel = sim_kernel::Kernel::new();
+        let mut other = Runner::builder()
+            .sim(&other_kernel)
+            .build()
+            .expect("a simulator");
+        let mut runner = world.runner();
+        let mut op = read(reader, 4);
+        runner.run(async {
+            within(Duration::from_millis(5), start(&mut op)).await;
+            Timer::after(Duration::from_millis(20))
+                .await
+                .expect("nobody cancels");
+        });
+        other.run(async {
+            let Poll::Ready(BufResult(result, buf)) = poll_here(&mut op).await else {
+                panic!("it is refused");
+            };
+            let text = result.expect_err("it is another's").to_string();
+            assert!(text.contains("outside of its runtime"), "{text}");
+            assert_eq!(buf.len(), 4);
+        });
+        assert_eq!(other.stats().submissions, 0);
+        world.finish(runner);
+    }
 
     #[test]
     fn r9_end_waits_for_what_cannot_be_cancelled_and_no_longer() {

@@ -240,6 +240,29 @@ each_driver! {
         world.finish(runner);
     }
 
+    fn r10_result_fetched_with_a_waker_that_panics_in_its_drop_is_not_lost(world) {
+        let (reader, writer) = world.pipe();
+        let drops = Drops::default();
+        let mut runner = world.runner();
+        runner.run(async {
+            let mut op = submit(Read(reader, Tracked::new(4, &drops)));
+            start(&mut op).await;
+            assert_eq!(write(writer, b"kept").await.0.expect("open"), 4);
+            nop().await.expect("a NOP succeeds");
+            let Poll::Ready(BufResult(n, buf)) = poll_with(&mut op, At::Drop) else {
+                panic!("it is over");
+            };
+            assert_eq!(n.expect("open"), 4);
+            drop(buf);
+            let mut timer = Timer::after(Duration::from_millis(1));
+            start(&mut timer).await;
+            Timer::after(Duration::from_millis(2)).await.expect("nobody cancels");
+            assert!(poll_with(&mut timer, At::Drop).is_ready());
+        });
+        assert_eq!(drops.get(), 1);
+        world.finish(runner);
+    }
+
     fn r10_foreign_waker_that_panics_in_clone_starts_nothing(world) {
         let mut runner = world.runner();
         runner.run(async {

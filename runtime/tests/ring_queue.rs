@@ -310,6 +310,34 @@ mod scripted {
     }
 
     #[test]
+    fn r8_multishot_that_is_stopped_in_the_backlog_uses_the_request_up() {
+        let world = World::sim();
+        let kernel = kernel(&world).clone();
+        kernel.sq_entries(8);
+        let limit = Duration::from_millis(1);
+        let mut runner = world.runner();
+        runner.run(async {
+            let mut queued: Vec<_> = (0..8).map(|_| nop()).collect();
+            kernel.refuse_enters(100_000);
+            start_all(&mut queued).await;
+            let mut accepts = submit_multishot(Yields::accept_multi(9));
+            let mut limited = within(limit, async {
+                let accepted = accepts.next().await;
+                assert!(is_cancelled(
+                    &accepted.expect_err("it waits in the backlog")
+                ));
+                yield_now().await.expect("C2: the request was used up");
+            });
+            start(&mut limited).await;
+            kernel.advance(limit);
+            assert!(matches!(limited.await, Limited::Output((), _)));
+            kernel.refuse_enters(0);
+            assert_eq!(all(queued).await.len(), 8);
+        });
+        world.finish(runner);
+    }
+
+    #[test]
     fn r8_multishot_and_sleep_in_the_backlog_are_given_up_locally() {
         let world = World::sim();
         let accept = Yields::accept_multi(9);

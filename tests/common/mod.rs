@@ -307,7 +307,7 @@ impl Drop for Temp {
     }
 }
 
-const READ: u8 = 22;
+pub const READ: u8 = 22;
 const WRITE: u8 = 23;
 
 /// Reads from a pipe into a buffer.

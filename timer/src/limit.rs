@@ -23,6 +23,11 @@ use pin_project_lite::pin_project;
 /// With a limit of zero the future is polled once, and stopped at its first await. A limit of
 /// [`Duration::MAX`] is none.
 ///
+/// Each await that is under way when the limit passes is told; one whose result came at the same
+/// moment gives that, and the await after it is told. Where the limit has passed before the
+/// future begins, that is the first await alone, so branches of a `join!` that begin after it are
+/// not stopped: give each a limit of its own.
+///
 /// A future that knows nothing of cancellation (another crate's channel) is dropped at the limit,
 /// if its output can say so: a `Result` can, a [`BufResult`](coring_runtime::BufResult) can't.
 ///
@@ -92,18 +97,21 @@ where
                 }
             }
             Polled::Abandoned => {
-                let error = || -> io::Error {
-                    if this.scope.is_timed_out() {
-                        TimedOut::default().into()
-                    } else {
-                        Cancelled::default().into()
-                    }
+                let timed_out = this.scope.is_timed_out();
+                let error: io::Error = if timed_out {
+                    TimedOut::default().into()
+                } else {
+                    Cancelled::default().into()
                 };
-                let Some(output) = F::Output::abandoned(error()) else {
+                let Some(output) = F::Output::abandoned(error) else {
                     return Poll::Pending;
                 };
                 this.future.set(None);
-                this.scope.close();
+                if timed_out {
+                    this.scope.close();
+                } else {
+                    this.scope.close_cancelled();
+                }
                 output
             }
         };

@@ -19,7 +19,8 @@ const BACKLOG: i32 = 4_096;
 /// A socket that takes TCP connections.
 ///
 /// They are accepted by one multishot operation (since Linux 5.19), which stays armed between
-/// calls: what arrives meanwhile waits here, and is closed with the listener.
+/// calls: what arrives meanwhile waits here, and is closed with the listener. The port is free a
+/// moment after the listener is dropped: when the loop has turned, and the kernel has let go.
 ///
 /// # Examples
 ///
@@ -54,8 +55,7 @@ impl TcpListener {
         let addr = addr.to_addr()?;
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM.cloexec(), None)?;
         socket.set_reuse_address(true)?;
-        let bound = socket.bind(&addr.into());
-        bound.map_err(|error| io::Error::new(error.kind(), format!("bind to {addr}: {error}")))?;
+        socket.bind(&addr.into())?;
         socket.listen(BACKLOG)?;
         Ok(Self::of(socket.into()))
     }

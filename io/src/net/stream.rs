@@ -122,10 +122,11 @@ impl TcpStream {
     ///
     /// # Cancel safety
     ///
-    /// Not cancellable: waits for the kernel even when the scope is cancelled.
+    /// Cancel safe: dropping this before it completes has no effect but that the stream may have
+    /// ended. So it may after a cancellation, or a time-out: calling this again does no harm.
     ///
     /// # Errors
-    /// What shutdown(2) gives.
+    /// What shutdown(2) gives. [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope.
     pub async fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         shut_down(&self.fd, how).await
     }
@@ -270,10 +271,11 @@ impl OwnedWriteHalf {
     ///
     /// # Cancel safety
     ///
-    /// Not cancellable: waits for the kernel even when the scope is cancelled.
+    /// Cancel safe: dropping this before it completes has no effect but that the stream may have
+    /// ended. So it may after a cancellation, or a time-out: calling this again does no harm.
     ///
     /// # Errors
-    /// What shutdown(2) gives.
+    /// What shutdown(2) gives. [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope.
     pub async fn shutdown(&mut self) -> io::Result<()> {
         shut_down(&self.0.fd, Shutdown::Write).await
     }

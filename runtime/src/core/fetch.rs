@@ -76,13 +76,14 @@ impl Core {
             let cqe = Cqe::new(res, flags);
             if slot.state == State::Done && slot.cold().shots.is_empty() {
                 let cause = slot.cause;
-                self.vacate(key);
-                let cqe = if cause != 0 {
-                    cqe.with_cause(self.cause(cause))
-                } else {
-                    cqe
-                };
-                return Shot::Last(cqe);
+                let under = self.vacate(key);
+                if cause == 0 {
+                    return Shot::Last(cqe);
+                }
+                if is_stopped(res) {
+                    self.delivered(under, cause);
+                }
+                return Shot::Last(cqe.with_cause(self.cause(cause)));
             }
             // The completion won: a request that had reached this wait is not the next one's (C1).
             if slot.state == State::InFlight {
@@ -98,8 +99,15 @@ impl Core {
             self.delivered(scope, number);
             return Shot::Cqe(Cqe::cancelled(self.cause(number)));
         }
-        if let Some(scope) = scope {
+        if let Some(scope) = scope
+            && slot.scope != scope
+        {
             self.reattach(key.index(), scope);
+            // As for a one-shot that had begun: a request that is pending there stops it.
+            if !begins && let Some(cause) = self.checkpoint(scope) {
+                self.unlink(key.index());
+                return Shot::Cqe(Cqe::cancelled(cause));
+            }
         }
         Shot::Pending
     }

@@ -11,15 +11,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 pub(crate) use fetch::{Fetched, Shot};
 pub(crate) use stop::Closed;
+use stop::ENDED;
 
 use io_uring::opcode as op;
 
 use crate::Instant;
 use crate::debris::{Debris, Item, Remains};
-use crate::driver::{Completion, Driver, Request, Scratch, Wait, flags, opcode};
+use crate::driver::{Completion, Driver, DriverKind, Request, Scratch, Wait, flags, opcode};
 use crate::error::Cause;
 use crate::inbox::{Inbox, RuntimeId};
 use crate::op::table::{Cancel, Key, Kind, State, Table};
@@ -38,6 +40,9 @@ const BUSY_TURNS_MAX: u32 = 16;
 /// How many deadlines that have passed are looked at in one turn: as many as it polls tasks, so
 /// that what they wake is still in the cache. Those that tie stay together (C1).
 const EXPIRIES_MAX: u32 = 256;
+
+/// How long a loop sleeps at a time that no other thread can wake.
+const DEAF_MAX: Duration = Duration::from_millis(50);
 
 const TIMEOUT_ABS: u32 = 1 << 0;
 const TIMEOUT_UPDATE: u32 = 1 << 1;
@@ -68,14 +73,16 @@ pub(crate) struct Core {
     lent: Vec<OwnScratch>,
     pub(crate) debris: Debris,
     batch: Vec<Completion>,
-    /// Rings that this one sends messages to.
-    peers: Vec<(RuntimeId, Arc<OwnedFd>)>,
+    /// Rings to which messages are in the queue, until the kernel has taken those.
+    messaged: Vec<Arc<OwnedFd>>,
     /// The deadline of the kernel timeout that wakes an embedded loop.
     alarm: Option<Instant>,
     pub(crate) counts: Counts,
     /// The unparker could not be armed: tried again each turn, since wakes from elsewhere do not
     /// end a sleep until then (R11).
     deaf: bool,
+    /// Nothing is started any more.
+    ending: bool,
     inbox: &'static Inbox,
 }
 
@@ -142,9 +149,10 @@ impl Core {
             lent: Vec::new(),
             debris: Debris::default(),
             batch: Vec::new(),
-            peers: Vec::new(),
+            messaged: Vec::new(),
             alarm: None,
             counts: Counts::default(),
+            ending: false,
             inbox,
         }
     }
@@ -305,6 +313,9 @@ impl Core {
         if self.scopes.is_quiet() {
             return Ok(None);
         }
+        if self.ending {
+            return Err(ENDED);
+        }
         let deadline = self.nearest_deadline(scope);
         match self.scopes.take_pending(scope) {
             Some(number) => Err(number),
@@ -333,6 +344,11 @@ impl Core {
             }
         }
         deadline
+    }
+
+    /// The next await that has a deadline reads the clock.
+    pub(crate) const fn forget_clock(&mut self) {
+        self.clock = None;
     }
 
     /// For awaits that finish at once: whether a request stops them (C7).
@@ -426,8 +442,10 @@ impl Core {
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         self.driver.enter(wait)?;
-        if !self.lent.is_empty() && !self.driver.has_queued() {
+        let lends = !self.lent.is_empty() || !self.messaged.is_empty();
+        if lends && !self.driver.has_queued() {
             self.lent.clear();
+            self.messaged.clear();
         }
         Ok(())
     }
@@ -623,7 +641,11 @@ impl Core {
         if !self.cancels.is_empty() || !self.backlog.is_empty() || !self.debris.is_empty() {
             return None;
         }
-        Some(self.next_wake().unwrap_or(Instant::FAR_FUTURE))
+        let until = self.next_wake().unwrap_or(Instant::FAR_FUTURE);
+        if self.deaf {
+            return Some(until.min(self.driver.now() + DEAF_MAX));
+        }
+        Some(until)
     }
 
     /// When the loop must be awake: at the heap's front, or a little later for several at once.
@@ -683,29 +705,21 @@ impl Core {
 
     /// Sends a message to the ring of `target`, which sleeps. `false`: that ring can't be held.
     pub(crate) fn message(&mut self, inbox: &Inbox, target: RuntimeId) -> bool {
-        let known = self.peers.iter().position(|(id, _)| *id == target);
-        let at = match known {
-            Some(at) => at,
-            None => {
-                // From a ring only.
-                let Some(ring) = self.driver.ring_fd().and_then(|_| inbox.ring(target)) else {
-                    return false;
-                };
-                self.peers.retain(|(_, ring)| Arc::strong_count(ring) > 1);
-                self.peers.push((target, ring));
-                self.peers.len() - 1
-            }
-        };
-        if !self.driver.reserve(1) {
+        // From a ring only.
+        if self.driver.kind() != DriverKind::Uring || !self.driver.reserve(1) {
             return false;
         }
-        // Held in `peers`, so the number means that ring (R14). If its thread is gone the message
-        // is lost, and nobody needs it.
-        let request = Request::new(opcode::MSG_RING, self.peers[at].1.as_raw_fd())
+        let Some(ring) = inbox.ring(target) else {
+            return false;
+        };
+        // Held until the kernel has taken the request, so the number means that ring (R14). If its
+        // thread is gone the message is lost, and nobody needs it.
+        let request = Request::new(opcode::MSG_RING, ring.as_raw_fd())
             .off(Token::control(Control::Message, 0).user_data())
             .flags(flags::CQE_SKIP_SUCCESS)
             .with_token(Token::control(Control::MessageFailed, inbox.number()));
         self.driver.submit(request);
+        self.messaged.push(ring);
         true
     }
 }
@@ -727,7 +741,8 @@ fn waits(table: &mut Table, scopes: &mut Scopes, waiter: Waiter) -> bool {
 /// Whether a linked timeout ends an operation wherever that waits. One that the kernel gives to a
 /// worker thread outright (open, statx, fsync, splice …) may wait there for ever, and its linked
 /// timeout is not heard (M: Linux 6.18): the scope's own timer leads to a cancel that is, and that
-/// is asked again (R8). So this names those that are known to hear it.
+/// is asked again (R8). So this names those that are known to hear it, and that can be started
+/// again when nobody had asked for their end: not connect, which goes on in its socket.
 const fn hears_linked_timeout(opcode: u8) -> bool {
     matches!(
         opcode,
@@ -740,7 +755,6 @@ const fn hears_linked_timeout(opcode: u8) -> bool {
             | op::SendZc::CODE
             | op::SendMsgZc::CODE
             | op::Accept::CODE
-            | op::Connect::CODE
             | op::Read::CODE
             | op::Readv::CODE
             | op::ReadFixed::CODE

@@ -15,7 +15,7 @@ use std::task::Waker;
 const CANCEL_ASKS_MAX: u8 = 4;
 
 /// Requests that no scope made: numbers that none reaches.
-const ENDED: u64 = u64::MAX;
+pub(super) const ENDED: u64 = u64::MAX;
 const POLLED_ELSEWHERE: u64 = u64::MAX - 1;
 
 /// How a scope ended.
@@ -89,21 +89,28 @@ impl Core {
     pub(super) fn hit(&mut self, index: u32, number: u64) {
         let key = self.table.key_of(index);
         let slot = self.table.slot(key);
+        let latest = slot.cause.max(number);
         match (slot.state, slot.kind) {
             (State::Done, Kind::OneShot | Kind::Sleep) => {
                 // One that was stopped and not fetched yet returns this request as well (C2). To one
                 // that has a result the request comes with the await after it.
                 let stopped = is_stopped(slot.res);
                 if stopped && slot.cause != 0 || !stopped && number < POLLED_ELSEWHERE {
-                    slot.cause = slot.cause.max(number);
+                    slot.cause = latest;
                 }
                 return;
             }
             (State::Orphaned | State::Vacant, _) => return,
             (State::InFlight, Kind::OneShot | Kind::Sleep) => {
                 // Woken by its own completion, when the kernel is done with it (C4).
-                slot.cause = number;
-                return self.ask_cancel(key);
+                slot.cause = latest;
+                // A sleep that is due has its result: the kernel is about to say so (C1).
+                let due = slot.kind == Kind::Sleep
+                    && slot.deadline() <= *self.clock.get_or_insert_with(|| self.driver.now());
+                if !due {
+                    self.ask_cancel(key);
+                }
+                return;
             }
             // Its waiter leaves; it stays armed.
             (State::InFlight | State::Done, Kind::Multishot) => {}
@@ -118,7 +125,7 @@ impl Core {
             }
         }
         let slot = self.table.slot(key);
-        slot.cause = number;
+        slot.cause = latest;
         if let Some(waker) = slot.waker.take() {
             self.debris.push(Item::Wake(waker));
         }
@@ -220,9 +227,10 @@ impl Core {
     }
 
     /// The request `number` came when an await under `scope` had its result: if another branch has
-    /// used it up since, it is pending anew for this one.
+    /// used it up since, it is pending anew for this one. Not if whoever made it is not above any
+    /// more: a limit that is over stops nothing.
     pub(super) fn ask_next(&mut self, scope: ScopeIndex, number: u64) {
-        if scope != ScopeIndex::NONE && self.scopes.pending(scope).is_none() {
+        if self.scopes.is_from_above(scope, number) && self.scopes.pending(scope).is_none() {
             self.scopes.ask(scope, number);
         }
     }
@@ -392,11 +400,17 @@ impl Core {
         let parent = self.scopes.at(key.index).parent;
         let unheard = self.scopes.is_asked(key.index);
         let timed_out = self.is_timed_out(key);
+        let own_request = self.scopes.last_request(key.index);
         let mut leaf = self.scopes.at(key.index).first_leaf;
         while leaf != NO_SLOT {
             let next = self.table.at(leaf).next;
             self.unlink(leaf);
             self.link(leaf, parent);
+            // A multishot that is not waited for any more, by hand: the next wait was not asked.
+            let slot = self.table.at(leaf);
+            if slot.kind == Kind::Multishot && slot.is_in_flight() && slot.cause == own_request {
+                slot.cause = 0;
+            }
             leaf = next;
         }
         self.disarm_scope(key.index);
@@ -429,9 +443,19 @@ impl Core {
             return left != Leaves::Waiting;
         }
         let old = scope.waker.replace(waker);
-        await_timer(scope, &mut self.arming, key);
+        let carrier = scope.carrier;
+        // One that can't be stopped completes late, and others must not wait for that.
+        if carrier != NO_SLOT && !self.waits_alone(carrier, key.index) {
+            self.scopes.cold(key.index).carrier = NO_SLOT;
+        }
+        await_timer(self.scopes.cold(key.index), &mut self.arming, key);
         self.debris.drop_waker(old);
         false
+    }
+
+    /// Whether a leaf is all that is registered in `scope`.
+    fn waits_alone(&mut self, leaf: u32, scope: ScopeIndex) -> bool {
+        self.scopes.has_only(scope, leaf) && self.table.at(leaf).next == NO_SLOT
     }
 
     /// What is registered from `scope` downwards: operations, sleeps, and tasks that are awaited.
@@ -478,8 +502,11 @@ impl Core {
 
     // ---- the end ----
 
-    /// Asks everything to stop that the kernel still has, the newest first.
+    /// Asks everything to stop that the kernel still has, the newest first. What user code starts
+    /// from here on, in a waker or a drop, is refused.
     pub(crate) fn cancel_all(&mut self) {
+        self.ending = true;
+        self.scopes.stay_loud();
         for key in self.table.keys().into_iter().rev() {
             match self.table.slot(key).state {
                 State::Queued | State::InFlight => {

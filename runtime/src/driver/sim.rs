@@ -47,9 +47,6 @@ use crate::op::Token;
 /// How long a sleeping loop with no event ahead waits for another thread, in real time.
 const DEADLOCK_AFTER: Duration = Duration::from_secs(10);
 
-/// The first descriptor number of the simulated pipes: none of the process's.
-const FIRST_FD: RawFd = 1 << 20;
-
 /// What a pipe holds at the most, as Linux's do by default (pipe(7)).
 const PIPE_BYTES_MAX: usize = 65_536;
 
@@ -58,8 +55,8 @@ const SCRIBBLE: u8 = 0xA5;
 
 /// What becomes of the next operation with some opcode.
 ///
-/// Results are believed as a kernel's are: of opcodes that yield descriptors, give none that the
-/// process has. Reads are filled with as many bytes as the result says, their length at the most.
+/// Transfers are made true: reads are filled with as many bytes as the result says, and nothing
+/// moves more than its length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Script {
@@ -132,17 +129,59 @@ struct Pipe {
     reader_closed: bool,
 }
 
+impl Script {
+    fn results(&self) -> Vec<i32> {
+        match self {
+            Self::Result(res)
+            | Self::After(_, res)
+            | Self::Uncancellable(_, res)
+            | Self::WhenCancelled(res)
+            | Self::Duplicate(res)
+            | Self::Stale(res)
+            | Self::Notified(res, _) => vec![*res],
+            Self::Short(_) => Vec::new(),
+            Self::Shots(shots, last) => shots.iter().chain(last).copied().collect(),
+        }
+    }
+}
+
 impl Kernel {
+    /// The first descriptor number of simulated pipes, and of scripted results: above all that
+    /// Linux gives to a process (fs.nr_open, proc_sys_fs(5)).
+    pub const FIRST_FD: RawFd = 1 << 20;
+
     /// A kernel with nothing in it, at the start of its clock.
     pub fn new() -> Self {
         Self(Rc::new(RefCell::new(State {
-            next_fd: FIRST_FD,
+            next_fd: Self::FIRST_FD,
             ..State::default()
         })))
     }
 
     /// Has the next operation with `opcode` that is not scripted yet do this.
+    ///
+    /// # Panics
+    /// If a result is none that this kernel could vouch for: it may be any negated errno; for the
+    /// opcodes that it knows any number; for those that yield a descriptor one of
+    /// [`FIRST_FD`](Self::FIRST_FD) or above, which no process has.
     pub fn script(&self, opcode: u8, script: Script) {
+        for res in script.results() {
+            assert!(
+                vouches_for(opcode, res),
+                "the simulated kernel cannot make the result {res} of opcode {opcode} true: see \
+                 `Kernel::script_unchecked`"
+            );
+        }
+        // SAFETY: the results are such that whoever decodes them may believe them.
+        unsafe { self.script_unchecked(opcode, script) }
+    }
+
+    /// [`script`](Self::script), with any result.
+    ///
+    /// # Safety
+    /// Whoever decodes the results believes that they are true: of bytes that were written, of a
+    /// descriptor that is the operation's own.
+    pub unsafe fn script_unchecked(&self, opcode: u8, script: Script) {
         self.0
             .borrow_mut()
             .scripts
@@ -161,10 +200,10 @@ impl Kernel {
         self.0.borrow_mut().failing_enter = Some((errno, taken));
     }
 
-    /// The submission queue has room for so many (before a runner is built on it): two or more,
-    /// for an operation and the timeout behind it.
+    /// The submission queue has room for so many (before a runner is built on it). Rounded up to a
+    /// power of two, two at the least: for an operation and the timeout behind it.
     pub fn sq_entries(&self, entries: usize) {
-        self.0.borrow_mut().sq_entries = Some(entries.max(2));
+        self.0.borrow_mut().sq_entries = Some(entries.clamp(2, 1 << 15).next_power_of_two());
     }
 
     /// A pipe: the descriptors to read from and to write to.
@@ -228,6 +267,10 @@ impl State {
     }
 
     fn start(&mut self, request: &Request) {
+        if counts_bytes(request.opcode) && request.addr.is_null() && request.len > 0 {
+            // Of a provided buffer, which there are none of.
+            return self.complete(request.user_data, -libc::EINVAL, 0);
+        }
         let script = self
             .scripts
             .get_mut(&request.opcode)
@@ -384,7 +427,7 @@ impl State {
             return -libc::EBADF;
         };
         let mut pipe = pipe.borrow_mut();
-        if (fd - FIRST_FD) % 2 == 0 {
+        if (fd - Kernel::FIRST_FD) % 2 == 0 {
             pipe.reader_closed = true;
         } else {
             pipe.writer_closed = true;
@@ -494,16 +537,31 @@ impl State {
     }
 }
 
-/// A scripted result. That of a read is made true, as far as its memory goes: whoever decodes it
-/// believes that so many bytes were written.
+/// A scripted result. That of a transfer is made true, as far as memory goes: whoever decodes that
+/// of a read believes that so many bytes were written.
 fn invent(request: &Request, res: i32) -> i32 {
-    if !is_read(request.opcode) || res <= 0 {
+    if !counts_bytes(request.opcode) || res <= 0 {
         return res;
     }
     let n = request.len.min(res as u32);
-    // SAFETY: `addr..addr + len` is writable, and the operation has not completed (R1).
-    unsafe { request.addr.write_bytes(SCRIBBLE, n as usize) };
+    if is_read(request.opcode) {
+        // SAFETY: `addr..addr + len` is writable, and the operation has not completed (R1): a
+        // request without memory of its own does not get here.
+        unsafe { request.addr.write_bytes(SCRIBBLE, n as usize) };
+    }
     n as i32
+}
+
+/// Whether what a program makes of a result can be true here.
+const fn vouches_for(opcode: u8, res: i32) -> bool {
+    const POLL: u8 = opcode::POLL_ADD;
+    match opcode {
+        opcode::NOP | opcode::TIMEOUT | opcode::ASYNC_CANCEL | POLL | op::Close::CODE => true,
+        op::Accept::CODE | op::OpenAt::CODE | op::OpenAt2::CODE | op::Socket::CODE => {
+            res < 0 || res >= Kernel::FIRST_FD
+        }
+        _ => res < 0 || counts_bytes(opcode),
+    }
 }
 
 const fn is_read(opcode: u8) -> bool {
@@ -512,6 +570,11 @@ const fn is_read(opcode: u8) -> bool {
 
 const fn is_transfer(opcode: u8) -> bool {
     is_read(opcode) || matches!(opcode, op::Write::CODE | op::Send::CODE)
+}
+
+/// Whether a result is a number of bytes, and `addr` where they are.
+const fn counts_bytes(opcode: u8) -> bool {
+    is_transfer(opcode) || opcode == op::SendZc::CODE
 }
 
 /// The driver over a [`Kernel`].
@@ -661,5 +724,36 @@ impl Driver {
 
     pub(super) const fn stats(&self) -> DriverStats {
         self.stats
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_that_cannot_be_true_are_refused() {
+        let believed = [
+            (op::Read::CODE, 5),
+            (op::SendZc::CODE, 5),
+            (opcode::NOP, 1),
+            (op::Accept::CODE, Kernel::FIRST_FD),
+            (op::Accept::CODE, -libc::EMFILE),
+            (op::RecvMsg::CODE, -libc::EAGAIN),
+        ];
+        for (opcode, res) in believed {
+            Kernel::new().script(opcode, Script::Result(res));
+        }
+        for (opcode, res) in [
+            (op::OpenAt::CODE, 0),
+            (op::Accept::CODE, Kernel::FIRST_FD - 1),
+            (op::RecvMsg::CODE, 1),
+            (op::Readv::CODE, 1),
+        ] {
+            let refused = std::panic::catch_unwind(|| {
+                Kernel::new().script(opcode, Script::Shots(vec![-1, res], None));
+            });
+            assert!(refused.is_err(), "{opcode} {res}");
+        }
     }
 }

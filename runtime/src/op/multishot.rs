@@ -102,6 +102,9 @@ impl<O: Operation + Clone> Multishot<O> {
     }
 
     /// [`next`](Self::next), for hand-written futures.
+    ///
+    /// A wait that is given up after it was pending still counts as one that waits: a request to
+    /// stop that comes then is returned by the next call, unless whoever made it (a limit) is over.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<O::Output> {
         let cqe = match self.armed {
             None => match self.start(cx.waker()) {
@@ -140,7 +143,10 @@ impl<O: Operation + Clone> Multishot<O> {
             Some((owner, current)) if owner.id() == self.runtime => {
                 owner.poll_shot(key, current, waker)
             }
-            _ => current::absent(self.runtime).poll_shot_from_outside(key),
+            _ => match current::absent(self.runtime) {
+                Some(owner) => owner.poll_shot_from_outside(key),
+                None => Shot::Pending,
+            },
         })
     }
 }

@@ -23,6 +23,7 @@ use std::task::Waker;
 
 use super::Orphan;
 use super::token::{INDEX_MAX, Token};
+use crate::Instant;
 use crate::scope::ScopeIndex;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,7 +95,7 @@ pub(crate) struct Slot {
     /// Done: the result. InFlight and `carrier`: the scope's generation.
     pub(crate) res: i32,
     /// Done: the completion's flags. InFlight and `carrier`: the scope's index. Timer: whether
-    /// the heap has an entry for it.
+    /// the heap has an entry for it. InFlight sleeps have their deadline in both.
     pub(crate) word: u32,
     /// The scope it is a leaf of, and its neighbours there.
     pub(crate) scope: ScopeIndex,
@@ -281,6 +282,16 @@ impl Slot {
 
     pub(crate) fn cold(&mut self) -> &mut Cold {
         self.cold.get_or_insert_default()
+    }
+
+    /// When a sleep in flight is due.
+    pub(crate) const fn deadline(&self) -> Instant {
+        Instant::from_nanos((self.word as u64) << 32 | self.res as u32 as u64)
+    }
+
+    pub(crate) const fn set_deadline(&mut self, deadline: Instant) {
+        let nanos = deadline.as_nanos();
+        (self.word, self.res) = ((nanos >> 32) as u32, nanos as i32);
     }
 
     /// Whether the kernel has it.

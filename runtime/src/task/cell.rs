@@ -90,8 +90,8 @@ impl<F: Future> Whole<F> {
 
     unsafe fn poll(header: NonNull<Header>, cx: &mut Context<'_>) -> bool {
         // SAFETY: the runtime polls a task that is in its table, and not while it polls it: the
-        // stage is reached from `poll` and `discard`, which the runtime does not nest, and from
-        // `take`, which does nothing before `done`.
+        // stage is reached from `poll` and `discard`, which the runtime does not nest (to turn it
+        // takes the runner's `&mut`, and refuses inside of a turn), and from `take`, which does nothing before `done`.
         let stage = unsafe { Self::stage(header) };
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let Stage::Running(future) = stage else {

@@ -48,9 +48,8 @@ impl Runtime {
                 }
             }
             _ => {
-                self.unlink_join(cell);
+                self.move_join(cell, scope);
                 let pending = self.with_core(|core| core.pending(scope));
-                self.link_join(cell, scope);
                 if let Some(number) = pending
                     && number > cell.join().cause.get()
                 {
@@ -93,6 +92,16 @@ impl Runtime {
             && let Some(next) = self.tasks().get(next)
         {
             next.join().previous.set(previous);
+        }
+    }
+
+    /// It is awaited under `scope` now. What was forwarded from elsewhere is not from there.
+    fn move_join(&self, cell: &TaskCell, scope: ScopeIndex) {
+        self.unlink_join(cell);
+        self.link_join(cell, scope);
+        let cause = &cell.join().cause;
+        if cause.get() != 0 && !self.core().scopes.is_from_above(scope, cause.get()) {
+            cause.set(0);
         }
     }
 
@@ -155,8 +164,7 @@ impl Runtime {
             let Some(cell) = self.tasks().get(first).cloned() else {
                 return;
             };
-            self.unlink_join(&cell);
-            self.link_join(&cell, parent);
+            self.move_join(&cell, parent);
         }
     }
 }

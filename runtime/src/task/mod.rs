@@ -361,7 +361,11 @@ pub fn yield_now() -> impl Future<Output = io::Result<()>> {
         }
         let refused = current::with(|current| {
             let (runtime, current) = current?;
-            runtime.checkpoint(current)
+            let refused = runtime.checkpoint(current);
+            if refused.is_none() {
+                current.count_yield();
+            }
+            refused
         });
         if let Some(cause) = refused {
             return Poll::Ready(Err(cause.error()));
@@ -370,6 +374,41 @@ pub fn yield_now() -> impl Future<Output = io::Result<()>> {
         cx.waker().wake_by_ref();
         Poll::Pending
     })
+}
+
+/// Looks whether the running code has been asked to stop, or its time is up: for computations that
+/// are long, and have nothing to await. It looks at the clock, and lets nobody else run: that is
+/// [`yield_now`].
+///
+/// # Errors
+/// [`Cancelled`](crate::Cancelled), as from an await.
+///
+/// # Examples
+///
+/// ```
+/// use coring::{checkpoint, wait_for};
+/// use std::time::Duration;
+///
+/// coring::run(async {
+///     let endless = async {
+///         loop {
+///             checkpoint()?; // And some work.
+///         }
+///     };
+///     let stopped: std::io::Result<()> = wait_for(endless, Duration::from_millis(1)).await;
+///     assert!(coring::is_timed_out(&stopped.unwrap_err()));
+/// });
+/// ```
+pub fn checkpoint() -> io::Result<()> {
+    let refused = current::with(|current| {
+        let (runtime, current) = current?;
+        let scope = runtime.scope_here(current); // Of a limit that counts from here.
+        runtime.with_core(|core| {
+            core.forget_clock(); // A turn's time is too old for who stays in one poll.
+            core.checkpoint(scope)
+        })
+    });
+    refused.map_or(Ok(()), |cause| Err(cause.error()))
 }
 
 /// Runs a future that may borrow until it is done, as a task of its own.
@@ -383,7 +422,8 @@ impl<'a, T> MainTask<'a, T> {
     #[track_caller]
     pub(crate) fn spawn<F: Future<Output = T>>(runtime: &'a Runtime, future: F) -> Self {
         // SAFETY: `drop` sees to it that the future and its output are gone before the borrows
-        // that they hold end; this type is private, and its one user does not leak it.
+        // that they hold end; this type is private, and its one user does not leak it. `spawn`
+        // does not panic once the task is in the table.
         let cell = unsafe { TaskCell::new(future, Location::caller()) };
         runtime.spawn(cell.clone());
         Self {
