@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::error::Error;
 use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write as _};
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use coring_benches::cases::recv::Limit;
 use coring_benches::cases::threads::{Parker, Peer};
 use coring_benches::cases::{coring as ours, pingpong, recv, tokio as theirs};
 use coring_benches::raw::{Turns, msg_ring, nops, recv_timeout, ring};
-use coring_benches::{Case, Schedule, compare};
+use coring_benches::{Case, Host, Schedule, compare, cost_of, render, run_child};
 use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
 const USAGE: &str = "\
-tasks [nop,spawn,yield,pingpong,threads,timeout,recv,sleep] [--cycles 40] [--window-ms 20]
-      [--csv FILE]";
+tasks [nop,spawn,many,yield,pingpong,threads,timeout,recv,sleep] [--cycles 40]
+      [--window-ms 20] [--csv FILE]";
 
-const GROUPS: [&str; 8] = [
-    "nop", "spawn", "yield", "pingpong", "threads", "timeout", "recv", "sleep",
+const GROUPS: [&str; 9] = [
+    "nop", "spawn", "many", "yield", "pingpong", "threads", "timeout", "recv", "sleep",
 ];
 
 /// Whose difference a table is followed by.
@@ -43,6 +43,9 @@ const PAIRS: [(&str, &str); 11] = [
     ("coring", "raw ring"),
 ];
 
+/// Tasks that all are there at once, and how often that is measured.
+const MANY: u64 = 1_000_000;
+const MANY_RUNS: u32 = 5;
 const NOPS: u64 = 64;
 /// Operations at a time where they are made in batches: fewer than a batch would be rounded up.
 const BATCHED: u64 = 64_000;
@@ -76,6 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 schedule.window = Duration::from_millis(parser.value()?.parse()?);
             }
             Long("csv") => csv = Some(parser.value()?.into()),
+            Long("child") => return child(&parser.value()?.string()?),
             Long("help") | Short('h') => {
                 println!("{USAGE}");
                 return Ok(());
@@ -92,6 +96,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         turns: RefCell::new(Turns::new(&mut ring)?),
     };
     for group in &groups {
+        if group == "many" {
+            let rows = many()?;
+            println!("{}{}", Host::here(), render(&rows));
+            if let Some(csv) = &mut csv {
+                write!(csv, "{}", Host::here())?;
+                for row in rows {
+                    writeln!(csv, "{}", row.join(","))?;
+                }
+            }
+            continue;
+        }
         let comparison = match group.as_str() {
             "threads" => {
                 // Its thread sleeps in a ring: it is told to end, whatever happened meanwhile.
@@ -112,6 +127,37 @@ fn main() -> Result<(), Box<dyn Error>> {
             comparison.write_csv(csv)?;
         }
     }
+    Ok(())
+}
+
+/// A million tasks, in a process of their own for each runtime.
+fn many() -> Result<Vec<Vec<String>>, Box<dyn Error>> {
+    let heading = ["runtime", "tasks", "run", "CPU ns/task", "resident MB"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    for run in 0..MANY_RUNS {
+        for runtime in ["coring", "tokio"] {
+            let mut row = vec![runtime.to_owned(), MANY.to_string(), run.to_string()];
+            row.extend(run_child(&[runtime])?);
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}
+
+/// One measurement of [`many`]. Prints its figures.
+fn child(runtime: &str) -> Result<(), Box<dyn Error>> {
+    let ((), cost) = if runtime == "coring" {
+        let mut runner = Runner::builder().build()?;
+        cost_of(|| ours::spawn_all(&mut runner, MANY))?
+    } else {
+        let runtime = theirs::runtime()?;
+        cost_of(|| theirs::spawn_all(&runtime, MANY))?
+    };
+    println!(
+        "{:.1} {:.1}",
+        cost.cpu_ns as f64 / MANY as f64,
+        cost.resident_bytes as f64 / 1e6
+    );
     Ok(())
 }
 

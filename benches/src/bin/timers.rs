@@ -8,17 +8,18 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use coring::{Runner, Timers};
 use coring_benches::cases::sleepers::{self, Coring, KEEPERS, Keeper, Order};
 use coring_benches::cases::tokio as theirs;
 use coring_benches::raw::{self, Turns, sleeps};
-use coring_benches::{Case, Host, Measurement, SERVER_CORE, Schedule, compare, pin_to, render};
+use coring_benches::{
+    Case, Host, Measurement, SERVER_CORE, Schedule, compare, cost_of, pin_to, render, run_child,
+};
 
 const USAGE: &str = "\
 timers [fire,cancel,beside,late] [--runs 3] [--cycles 20] [--csv FILE]";
@@ -129,7 +130,6 @@ fn children(
     orders: &[(&str, Order)],
 ) -> Result<Vec<Vec<String>>, Box<dyn Error>> {
     let mut rows = vec![heading.iter().map(|&word| word.to_owned()).collect()];
-    let program = std::env::current_exe()?;
     for run in 0..runs {
         for n in [KERNEL_SLEEPS].into_iter().chain(SLEEPS) {
             for keeper in KEEPERS {
@@ -138,19 +138,11 @@ fn children(
                 }
                 for (order, _) in orders {
                     let mut row = vec![keeper.to_string(), n.to_string(), run.to_string()];
-                    let mut child = Command::new(&program);
-                    child.arg("--child").arg(&row[0]).arg(&row[1]);
-                    if !order.is_empty() {
-                        child.arg(order);
-                        row.push((*order).to_owned());
-                    }
-                    let output = child.output()?;
-                    if !output.status.success() {
-                        let why = String::from_utf8_lossy(&output.stderr).into_owned();
-                        return Err(format!("{}: {why}", row.join(" ")).into());
-                    }
-                    let figures = String::from_utf8(output.stdout)?;
-                    row.extend(figures.split_whitespace().map(str::to_owned));
+                    let mut words = vec![row[0].as_str(), row[1].as_str()];
+                    words.extend(Some(*order).filter(|order| !order.is_empty()));
+                    let figures = run_child(&words)?;
+                    row.extend(Some((*order).to_owned()).filter(|order| !order.is_empty()));
+                    row.extend(figures);
                     rows.push(row);
                 }
             }
@@ -166,11 +158,8 @@ fn child(mut words: VecDeque<String>) -> Result<(), Box<dyn Error>> {
         return Err(USAGE.into());
     };
     let (keeper, n): (Keeper, u64) = (keeper.parse()?, n.parse()?);
-    pin_to(SERVER_CORE)?;
     let Some(order) = next() else {
-        let before = resident_kib()?;
-        let fired = sleepers::fire(keeper, n)?;
-        let resident = resident_kib()?.saturating_sub(before);
+        let (fired, cost) = cost_of(|| sleepers::fire(keeper, n))?;
         let milliseconds = |ns: u64| ns as f64 / 1e6;
         let late = |quantile| fired.lateness.value_at_quantile(quantile) as f64 / 1e3;
         println!(
@@ -180,7 +169,7 @@ fn child(mut words: VecDeque<String>) -> Result<(), Box<dyn Error>> {
             milliseconds(fired.arm_ns + fired.fire_ns),
             late(0.5),
             late(0.99),
-            resident as f64 * 1024.0 / 1e6,
+            cost.resident_bytes as f64 / 1e6,
         );
         return Ok(());
     };
@@ -189,28 +178,13 @@ fn child(mut words: VecDeque<String>) -> Result<(), Box<dyn Error>> {
         .find(|(name, _)| *name == order)
         .ok_or(USAGE)?
         .1;
-    let (arm, cancel) = sleepers::cancel(keeper, n, order)?;
+    let ((arm, cancel), _) = cost_of(|| sleepers::cancel(keeper, n, order))?;
     println!(
         "{:.1} {:.1}",
         arm as f64 / n as f64,
         cancel as f64 / n as f64
     );
     Ok(())
-}
-
-/// The most memory that this process has had resident so far.
-fn resident_kib() -> io::Result<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    status
-        .lines()
-        .find_map(|line| {
-            line.strip_prefix("VmHWM:")?
-                .split_whitespace()
-                .next()?
-                .parse()
-                .ok()
-        })
-        .ok_or_else(|| io::Error::other("no VmHWM"))
 }
 
 /// What one more sleep costs beside others, in each mode.

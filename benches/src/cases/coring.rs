@@ -90,6 +90,23 @@ pub fn spawn_batch(runner: &mut Runner, n: u64) -> io::Result<()> {
     })
 }
 
+/// Makes `n` tasks, then awaits them all.
+///
+/// # Errors
+///
+/// None.
+pub fn spawn_all(runner: &mut Runner, n: u64) -> io::Result<()> {
+    let sum = runner.run(async {
+        let tasks: Vec<_> = (0..n).map(|i| create_task(async move { i })).collect();
+        let mut sum = 0;
+        for task in tasks {
+            sum += task.await;
+        }
+        sum
+    });
+    expect(sum, n * n.saturating_sub(1) / 2)
+}
+
 /// Yields among a thousand tasks.
 ///
 /// # Errors

@@ -58,6 +58,23 @@ pub fn spawn_batch((runtime, local): &(Runtime, LocalSet), n: u64) -> io::Result
     })
 }
 
+/// Makes `n` tasks, then awaits them all.
+///
+/// # Errors
+///
+/// None.
+pub fn spawn_all((runtime, local): &(Runtime, LocalSet), n: u64) -> io::Result<()> {
+    local.block_on(runtime, async {
+        let tasks: Vec<_> = (0..n).map(|i| spawn_local(async move { i })).collect();
+        let mut sum = 0;
+        for task in tasks {
+            sum += task.await?;
+        }
+        std::hint::black_box(sum);
+        Ok(())
+    })
+}
+
 /// Yields among a thousand tasks.
 ///
 /// # Errors

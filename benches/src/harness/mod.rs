@@ -1,6 +1,7 @@
 //! One file per question: who is driven, what it costs, and what the samples say.
 
 pub(crate) mod affinity;
+pub(crate) mod child;
 pub(crate) mod client;
 pub(crate) mod compare;
 pub(crate) mod cpu;

@@ -42,9 +42,11 @@ pub(crate) struct Header {
     joiner: Cell<Option<Waker>>,
     /// And where.
     join: Join,
-    done: Cell<bool>,
     name: Cell<Option<Box<Box<str>>>>,
 }
+
+// A million of these are a million times this.
+const _: () = assert!(size_of::<Header>() == 80);
 
 struct VTable {
     poll: unsafe fn(NonNull<Header>, &mut Context<'_>) -> bool,
@@ -165,7 +167,6 @@ impl TaskCell {
                 spawned_at,
                 joiner: Cell::new(None),
                 join: Join::new(),
-                done: Cell::new(false),
                 name: Cell::new(None),
             },
             stage: UnsafeCell::new(Stage::Running(future)),
@@ -203,7 +204,7 @@ impl TaskCell {
 
     /// The task will not be polled again. Gives whoever is to know.
     pub(crate) fn finish(&self) -> Option<Waker> {
-        self.header().done.set(true);
+        self.join().done.set(true);
         self.header().joiner.take()
     }
 
@@ -213,7 +214,7 @@ impl TaskCell {
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.header().done.get()
+        self.join().done.get()
     }
 
     /// What the task came to, once. `None`: nothing, it was dropped before its end, or taken.

@@ -20,6 +20,8 @@ pub(crate) struct Join {
     next: Cell<u32>,
     /// The latest request that was forwarded; 0 is none.
     cause: Cell<u64>,
+    /// There is nothing to wait for any more.
+    pub(super) done: Cell<bool>,
 }
 
 impl Join {
@@ -29,6 +31,7 @@ impl Join {
             previous: Cell::new(NO_TASK),
             next: Cell::new(NO_TASK),
             cause: Cell::new(0),
+            done: Cell::new(false),
         }
     }
 }
