@@ -69,12 +69,10 @@ pub(crate) struct Core {
     cancels: VecDeque<Token>,
     /// Operations that wait for a place in the submission queue.
     backlog: VecDeque<Backlogged>,
-    /// Scratch of backlogged chains that are in the queue, until the kernel has taken them.
-    lent: Vec<OwnScratch>,
+    /// What requests in the queue lead to, until the kernel has taken them.
+    lent: Vec<Lent>,
     pub(crate) debris: Debris,
     batch: Vec<Completion>,
-    /// Rings to which messages are in the queue, until the kernel has taken those.
-    messaged: Vec<Arc<OwnedFd>>,
     /// The deadline of the kernel timeout that wakes an embedded loop.
     alarm: Option<Instant>,
     pub(crate) counts: Counts,
@@ -92,6 +90,14 @@ pub(crate) struct Counts {
     pub(crate) completions: u64,
     pub(crate) stale: u64,
     pub(crate) orphans: u64,
+}
+
+#[expect(dead_code, reason = "held, not looked at")]
+enum Lent {
+    /// Of a chain that was in the backlog.
+    Scratch(OwnScratch),
+    /// That a message goes to (R14).
+    Ring(Arc<OwnedFd>),
 }
 
 struct Backlogged {
@@ -149,7 +155,6 @@ impl Core {
             lent: Vec::new(),
             debris: Debris::default(),
             batch: Vec::new(),
-            messaged: Vec::new(),
             alarm: None,
             counts: Counts::default(),
             ending: false,
@@ -405,7 +410,7 @@ impl Core {
             }
             self.table.slot(first.key).state = State::InFlight;
             self.submitted();
-            self.lent.push(first.scratch);
+            self.lent.push(Lent::Scratch(first.scratch));
         }
     }
 
@@ -442,10 +447,8 @@ impl Core {
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         self.driver.enter(wait)?;
-        let lends = !self.lent.is_empty() || !self.messaged.is_empty();
-        if lends && !self.driver.has_queued() {
+        if !self.lent.is_empty() && !self.driver.has_queued() {
             self.lent.clear();
-            self.messaged.clear();
         }
         Ok(())
     }
@@ -719,7 +722,7 @@ impl Core {
             .flags(flags::CQE_SKIP_SUCCESS)
             .with_token(Token::control(Control::MessageFailed, inbox.number()));
         self.driver.submit(request);
-        self.messaged.push(ring);
+        self.lent.push(Lent::Ring(ring));
         true
     }
 }
