@@ -42,16 +42,16 @@
 
 pub use coring_io::{fs, net};
 pub use coring_runtime::{
-    BufResult, Builder, Cancelled, Cqe, DeadlineScope, DriverKind, Expiry, Failure, Features,
-    Handle, Instant, IoBuf, IoBufMut, Multishot, Op, Operation, Outcome, Partial, Polled, Reason,
-    RemoteTask, Request, Runner, Scratch, SetupFlags, Slice, Stats, TRANSFER_MAX, Task,
-    TaskBuilder, TaskRef, TimedOut, Timer, Timers, Token, Unavailable, all_tasks, checkpoint,
-    create_task, current_task, is_cancelled, is_timed_out, now, ok, run, sim, submit,
-    submit_multishot, transfer_len, yield_now,
+    BufResult, Builder, CancelScope, Cancellable, Cancelled, Cqe, DriverKind, Expiry, Failure,
+    Features, Handle, Instant, IoBuf, IoBufMut, Multishot, Op, Operation, Outcome, Partial, Polled,
+    Reason, RemoteTask, Request, Runner, Scratch, SetupFlags, Shielded, Slice, Stats, TRANSFER_MAX,
+    Task, TaskBuilder, TaskRef, TimedOut, Timer, Timers, Token, Unavailable, all_tasks,
+    cancellable, checkpoint, create_task, current_task, is_cancelled, is_timed_out, now, ok, run,
+    shield, shielded, sim, submit, submit_multishot, transfer_len, yield_now,
 };
 pub use coring_timer::{
-    Expired, Interval, Timeout, WaitFor, interval, sleep, sleep_until, timeout, timeout_at,
-    wait_for,
+    Expired, Interval, Timeout, WaitFor, interval, shielded_for, sleep, sleep_until, timeout,
+    timeout_at, wait_for,
 };
 
 /// What most programs use: `use coring::prelude::*;`

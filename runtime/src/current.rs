@@ -164,6 +164,11 @@ pub(crate) fn set(task: u32, scope: ScopeIndex) {
     });
 }
 
+/// What the one who made a request gave as a reason.
+pub(crate) fn reason(request: u64) -> Option<Rc<str>> {
+    with(|current| current?.0.core().scopes.reason(request))
+}
+
 /// How often something has yielded on this thread.
 pub(crate) fn yields() -> u32 {
     CURRENT.with(|current| current.yields.get())

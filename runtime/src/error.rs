@@ -1,9 +1,11 @@
 //! The one currency of errors: `io::Error`, with a cancellation or a time-out inside.
 
 use std::error::Error;
+use std::num::NonZeroU64;
 use std::{fmt, io};
 
 use crate::BufResult;
+use crate::current;
 
 /// Somebody asked for this work to stop, and it did. Found inside an [`io::Error`] by
 /// [`is_cancelled`].
@@ -251,48 +253,72 @@ fn time_out_inside(error: &(dyn Error + 'static)) -> io::Error {
     Partial::error(transferred, TimedOut.into())
 }
 
-/// Why an operation ended with ECANCELED (contract C8: who cancelled decides, never errno).
-// As wide as what travels beside it: parts of a word that were written one by one are slow to
-// read as a whole.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(u64)]
-pub(crate) enum Cause {
-    /// Nobody here asked: the descriptor was closed, or the ring taken down.
-    #[default]
-    Foreign,
-    /// A request that travelled through the scopes.
-    Request,
-    /// The runtime ended.
-    Ended,
-    /// Polled outside of its runtime.
-    NotRunning,
-    /// Awaited where there is no runtime.
-    NoRuntime,
-}
+/// Why an operation ended with ECANCELED (contract C8: who cancelled decides, never errno): the
+/// number of a request that travelled through the scopes, or one of these.
+// One word, as what travels beside it: parts of a word that were written one by one are slow to read
+// as a whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Cause(NonZeroU64);
 
 impl Cause {
+    /// The runtime ended.
+    pub(crate) const ENDED: Self = Self(NonZeroU64::MAX);
+    /// Polled outside of its runtime.
+    pub(crate) const NOT_RUNNING: Self = Self::before(Self::ENDED);
+    /// Awaited where there is no runtime.
+    pub(crate) const NO_RUNTIME: Self = Self::before(Self::NOT_RUNNING);
+    /// Nobody here asked: the descriptor was closed, or the ring taken down.
+    pub(crate) const FOREIGN: Self = Self::before(Self::NO_RUNTIME);
+    /// The deadline of a scope that is not above it any more, so nobody asked for that: it is to be
+    /// started again.
+    pub(crate) const STRAY: Self = Self::before(Self::FOREIGN);
+
+    const fn before(later: Self) -> Self {
+        Self::of(later.number() - 1)
+    }
+
+    /// Requests are counted from 1.
+    pub(crate) const fn of(number: u64) -> Self {
+        Self(NonZeroU64::new(number).expect("0 is no request"))
+    }
+
+    pub(crate) const fn number(self) -> u64 {
+        self.0.get()
+    }
+
+    /// Whether it is a request that a scope made.
+    pub(crate) const fn is_request(self) -> bool {
+        self.number() < Self::STRAY.number()
+    }
+
     #[cold]
     pub(crate) fn error(self) -> io::Error {
-        match self {
-            Self::Request => Cancelled::default().into(),
-            Self::Foreign => io::Error::new(
+        let (kind, text) = match self {
+            Self::FOREIGN | Self::STRAY => (
                 io::ErrorKind::ConnectionAborted,
                 "closed: the descriptor was closed or shut down under the operation",
             ),
-            Self::Ended => io::Error::new(
+            Self::ENDED => (
                 io::ErrorKind::NotConnected,
                 "the runtime that this operation was started in has ended; await it before its \
                  `run` returns",
             ),
-            Self::NoRuntime => io::Error::new(
+            Self::NO_RUNTIME => (
                 io::ErrorKind::NotConnected,
                 "there is no runtime on this thread: await it from within `coring::run`",
             ),
-            Self::NotRunning => io::Error::new(
+            Self::NOT_RUNNING => (
                 io::ErrorKind::NotConnected,
                 "polled outside of its runtime; await it in the `run` that it was started in",
             ),
-        }
+            request => {
+                let reason = current::reason(request.number())
+                    .as_deref()
+                    .map(str::to_owned);
+                return Cancelled { reason }.into();
+            }
+        };
+        io::Error::new(kind, text)
     }
 }
 

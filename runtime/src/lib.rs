@@ -6,7 +6,7 @@
 //! what is public here.
 //!
 //! In the order of a reader: [`Operation`] is the one door to the kernel, [`Op`] the future of
-//! one, [`run`] the loop, and [`DeadlineScope`] how a deadline reaches what is polled in it. The
+//! one, [`run`] the loop, and [`CancelScope`] how a deadline reaches what is polled in it. The
 //! invariants that the unsafe code cites as R1 to R14 are in `ARCHITECTURE.md`.
 
 #![doc(test(attr(deny(warnings))))]
@@ -16,9 +16,10 @@
 compile_error!("coring runs on Linux on 64 bits only");
 
 mod buf;
+mod cancel_scope;
+mod cancellable;
 mod core;
 mod current;
-mod deadline;
 mod debris;
 mod driver;
 mod error;
@@ -36,7 +37,8 @@ mod timers;
 use std::io;
 
 pub use buf::{BufResult, IoBuf, IoBufMut, Slice, TRANSFER_MAX, transfer_len};
-pub use deadline::{DeadlineScope, Expiry, Polled};
+pub use cancel_scope::{CancelScope, Expiry, Polled};
+pub use cancellable::{Cancellable, Shielded, cancellable, shielded};
 pub use driver::{DriverKind, Features, Reason, Request, Scratch, SetupFlags, Unavailable, sim};
 pub use error::{Cancelled, Failure, Outcome, Partial, TimedOut, is_cancelled, is_timed_out};
 pub use handle::{Handle, RemoteTask};
@@ -44,7 +46,7 @@ pub use instant::Instant;
 pub use op::{Cqe, Multishot, Op, Operation, Token, submit, submit_multishot};
 pub use runner::{Builder, Runner, Stats, run};
 pub use task::{
-    Task, TaskBuilder, TaskRef, all_tasks, checkpoint, create_task, current_task, yield_now,
+    Task, TaskBuilder, TaskRef, all_tasks, checkpoint, create_task, current_task, shield, yield_now,
 };
 pub use timer::{Timer, now};
 pub use timers::Timers;

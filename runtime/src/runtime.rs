@@ -10,7 +10,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::Instant;
-use crate::core::{Closed, Core, Fetched, Shot};
+use crate::core::{Closed, Core, Shot};
 use crate::current::{self, Current, Entered, NO_TASK};
 use crate::debris::quietly;
 use crate::driver::{Driver, Wait};
@@ -182,6 +182,8 @@ impl Runtime {
         current::set(NO_TASK, ScopeIndex::NONE);
         if done {
             self.end_task(cell);
+        } else if self.is_aborted(&cell) {
+            self.discard(&cell);
         }
     }
 
@@ -315,9 +317,12 @@ impl Runtime {
     }
 
     /// Makes a request to stop at the root of a task.
-    pub(crate) fn request_task(&self, cell: &TaskCell) {
+    pub(crate) fn request_task(&self, cell: &TaskCell, reason: Option<Rc<str>>) {
         let root = self.root_scope(cell);
-        self.core().request(root);
+        let mut core = self.core();
+        core.request(root, reason);
+        core.scopes.count_cancel(root);
+        drop(core);
         // Nothing may be registered under it: then the task must get a chance to look.
         self.tasks().wake_index(cell.header().index.get());
     }
@@ -328,7 +333,7 @@ impl Runtime {
             scope.set(
                 self.core()
                     .scopes
-                    .open(ScopeIndex::NONE, Deadline::NEVER)
+                    .open(ScopeIndex::NONE, Deadline::NEVER, false)
                     .index,
             );
         }
@@ -353,7 +358,7 @@ impl Runtime {
             ScopeIndex::LAZY => {
                 let deadline = current.lazy_deadline.get();
                 let outer = self.make_scope(current, current.lazy_outer.get());
-                self.core().open_scope(outer, deadline).index
+                self.core().open_scope(outer, deadline, false).index
             }
             ScopeIndex::NONE => match self.tasks().get(current.task.get()) {
                 Some(cell) => self.root_scope(cell),
@@ -374,12 +379,12 @@ impl Runtime {
     // ---- leaves ----
 
     /// What is in a slot, for a task that is polled in this runtime.
-    pub(crate) fn poll_slot(&self, key: Key, current: &Current, waker: &Waker) -> Fetched {
+    pub(crate) fn poll_slot(&self, key: Key, current: &Current, waker: &Waker) -> Option<Cqe> {
         let scope = self.scope_here(current);
         let mut waker = Lent::new(waker);
         self.with_core(|core| {
             let fetched = core.fetch(key, Some(scope));
-            if let Fetched::Pending = fetched {
+            if fetched.is_none() {
                 core.set_waker(key, waker.take());
             }
             fetched
@@ -403,7 +408,7 @@ impl Runtime {
     #[cold]
     pub(crate) fn poll_shot_from_outside(&self, key: Key) -> Shot {
         match self.with_core(|core| core.fetch_shot(key, None)) {
-            Shot::Pending => Shot::Cqe(Cqe::cancelled(Cause::NotRunning)),
+            Shot::Pending => Shot::Cqe(Cqe::cancelled(Cause::NOT_RUNNING)),
             shot => shot,
         }
     }
@@ -411,22 +416,21 @@ impl Runtime {
     /// An operation is polled that belongs to this loop, which is not turning: waiting could
     /// take for ever. It is cancelled, and its outcome is an error, with the buffer.
     #[cold]
-    pub(crate) fn poll_slot_from_outside(&self, key: Key, waker: &Waker) -> Fetched {
+    pub(crate) fn poll_slot_from_outside(&self, key: Key, waker: &Waker) -> Option<Cqe> {
         let fetch = || match self.with_core(|core| core.fetch(key, None)) {
-            // Not here (R4).
-            Fetched::StartAgain => Fetched::Final(Cqe::cancelled(Cause::NotRunning)),
+            // Not to be started again here (R4).
+            Some(cqe) if cqe.is_stray() => Some(Cqe::cancelled(Cause::NOT_RUNNING)),
             fetched => fetched,
         };
-        match fetch() {
-            Fetched::Pending => {}
-            fetched => return fetched,
+        if let fetched @ Some(_) = fetch() {
+            return fetched;
         }
         let pumped = self.with_core(|core| {
             core.give_up(key);
             core.pump(Wait::No, &mut self.tasks())
         });
         let fetched = fetch();
-        if let Fetched::Pending = fetched {
+        if fetched.is_none() {
             // The disk is not done with it yet; bounded by that. What was leaked at the end of the
             // loop never comes.
             if pumped.is_ok() && !self.ended.get() {
@@ -450,15 +454,18 @@ impl Runtime {
     fn left_alone(&self) {
         if self.ended.get() {
             self.forget_if_empty();
-        } else if self.embedded.get() {
+        } else {
             self.tell_host();
         }
     }
 
     /// Outside of a turn nobody would hand the cancel over before something else happens.
-    fn tell_host(&self) {
+    pub(crate) fn tell_host(&self) {
+        if !self.embedded.get() {
+            return;
+        }
         let inside = current::with(|current| current.is_some_and(|(at, _)| at.id == self.id));
-        if !inside && self.core().is_busy() {
+        if !inside && (self.tasks().ready() > 0 || self.core().is_busy()) {
             self.core().driver.signal_event_fd(true);
         }
     }

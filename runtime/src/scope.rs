@@ -12,7 +12,9 @@
 //! while one is pending returns it at once (C2, C7). A leaf that had completed keeps its result
 //! (C1).
 
+use std::collections::BTreeMap;
 use std::mem::take;
+use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -33,6 +35,11 @@ impl ScopeIndex {
     /// Whether it names a scope that there is.
     pub(crate) const fn is_made(self) -> bool {
         self.0 < Self::LAZY.0
+    }
+
+    /// The scope, if it is one.
+    const fn made(self) -> Option<Self> {
+        if self.is_made() { Some(self) } else { None }
     }
 
     pub(crate) const fn new(index: u32) -> Self {
@@ -134,6 +141,8 @@ const _: () = assert!(size_of::<Scope>() == 32);
 /// What a scope has that has a deadline, or was asked to stop.
 pub(crate) struct Cold {
     pub(crate) deadline: Deadline,
+    /// Requests and deadlines from further out stop here: the first await behind it hears of them.
+    shield: bool,
     /// The deadline has passed and the request is made.
     pub(crate) fired: bool,
     /// Its body has been polled once more, for what was done and not fetched when it fired.
@@ -151,6 +160,8 @@ pub(crate) struct Cold {
     last_request: u64,
     /// The last request made anywhere when this scope began.
     began: u64,
+    /// A task's root: how often that was asked to stop, less what was taken back.
+    cancelling: u32,
     /// Who polls it, for when it fires with no leaf to wake.
     pub(crate) waker: Option<Waker>,
 }
@@ -169,6 +180,8 @@ pub(crate) struct Scopes {
     /// none nobody looks for one.
     timed: usize,
     asked: usize,
+    /// Of the requests that have one.
+    reasons: BTreeMap<u64, Rc<str>>,
 }
 
 impl Scopes {
@@ -182,12 +195,18 @@ impl Scopes {
             requests: 0,
             timed: 0,
             asked: 0,
+            reasons: BTreeMap::new(),
         }
     }
 
     /// Opens a scope below `parent`. Its deadline may have passed already: then the request is
     /// pending from the start.
-    pub(crate) fn open(&mut self, parent: ScopeIndex, deadline: Deadline) -> ScopeKey {
+    pub(crate) fn open(
+        &mut self,
+        parent: ScopeIndex,
+        deadline: Deadline,
+        shield: bool,
+    ) -> ScopeKey {
         self.used += 1;
         if self.vacant == ScopeIndex::NONE {
             self.grow();
@@ -208,6 +227,9 @@ impl Scopes {
                 // Not before this scope: nobody has heard of it, and what is below here may.
                 cold.began = number - 1;
             }
+        }
+        if shield {
+            self.cold(index).shield = true;
         }
         ScopeKey { index, generation }
     }
@@ -255,11 +277,13 @@ impl Scopes {
         if let Some(cold) = self.cold.get_mut(at as usize) {
             self.vacant_cold = cold.carrier;
             // What is not written here was left so when the place became vacant.
+            cold.shield = false;
             cold.fired = false;
             cold.nudged = false;
             cold.arming = false;
             cold.carrier = NO_SLOT;
             cold.last_request = 0;
+            cold.cancelling = 0;
             cold.began = began;
             return at;
         }
@@ -268,6 +292,7 @@ impl Scopes {
         }
         self.cold.push(Cold {
             deadline: Deadline::NEVER,
+            shield: false,
             fired: false,
             nudged: false,
             arming: false,
@@ -275,6 +300,7 @@ impl Scopes {
             carrier: NO_SLOT,
             pending: 0,
             last_request: 0,
+            cancelling: 0,
             began,
             waker: None,
         });
@@ -286,6 +312,9 @@ impl Scopes {
         let at = std::mem::replace(&mut self.at(index).cold, NO_COLD);
         let cold = self.cold.get_mut(at as usize)?;
         debug_assert!(!cold.armed, "a scope ends with its timer");
+        if !self.reasons.is_empty() {
+            self.reasons.remove(&cold.last_request);
+        }
         self.timed -= usize::from(cold.deadline != Deadline::NEVER);
         self.asked -= usize::from(cold.pending != 0);
         cold.deadline = Deadline::NEVER;
@@ -404,12 +433,33 @@ impl Scopes {
         self.used
     }
 
-    /// From `index` outwards.
+    /// From `index` outwards, as far as what happens there reaches it: to the next shield.
     fn outwards(&self, index: ScopeIndex) -> impl Iterator<Item = ScopeIndex> {
-        let made = |index: ScopeIndex| (index != ScopeIndex::NONE).then_some(index);
-        std::iter::successors(made(index), move |at| {
-            made(self.scopes[at.0 as usize].parent)
+        std::iter::successors(index.made(), move |&at| self.outer(at).made())
+    }
+
+    /// Whose requests and deadlines hold for `index` as well.
+    fn outer(&self, index: ScopeIndex) -> ScopeIndex {
+        if self.is_shield(index) {
+            return ScopeIndex::NONE;
+        }
+        self.scopes[index.0 as usize].parent
+    }
+
+    pub(crate) fn is_shield(&self, index: ScopeIndex) -> bool {
+        self.cold_of(index).is_some_and(|cold| cold.shield)
+    }
+
+    fn children(&self, index: ScopeIndex) -> impl Iterator<Item = ScopeIndex> {
+        let first = self.scopes[index.0 as usize].first_child;
+        std::iter::successors(first.made(), move |at| {
+            self.scopes[at.0 as usize].next_sibling.made()
         })
+    }
+
+    /// Whether a shield is right below `index`.
+    pub(crate) fn has_shield(&self, index: ScopeIndex) -> bool {
+        self.children(index).any(|child| self.is_shield(child))
     }
 
     pub(crate) fn is_within(&self, inner: ScopeIndex, outer: ScopeIndex) -> bool {
@@ -427,6 +477,7 @@ impl Scopes {
         let (mut at, mut read) = (index, None);
         while at != ScopeIndex::NONE {
             let Scope { cold, parent, .. } = *self.at(at);
+            let mut outer = parent;
             if let Some(cold) = self.cold.get_mut(cold as usize) {
                 let counted = cold.deadline.count(|| *read.get_or_insert_with(&mut now));
                 if let Some(deadline) = counted
@@ -435,19 +486,51 @@ impl Scopes {
                 {
                     nearest = Some((deadline, at));
                 }
+                if cold.shield {
+                    outer = ScopeIndex::NONE;
+                }
             }
-            at = parent;
+            at = outer;
         }
         nearest
     }
 
     /// Records a new request at `index` and gives its number.
-    pub(crate) fn request(&mut self, index: ScopeIndex) -> u64 {
+    pub(crate) fn request(&mut self, index: ScopeIndex, reason: Option<Rc<str>>) -> u64 {
         self.requests += 1;
         let number = self.requests;
         self.ask(index, number);
-        self.cold(index).last_request = number;
+        let last = std::mem::replace(&mut self.cold(index).last_request, number);
+        self.reasons.remove(&last);
+        if let Some(reason) = reason {
+            self.reasons.insert(number, reason);
+        }
         number
+    }
+
+    pub(crate) fn count_cancel(&mut self, root: ScopeIndex) {
+        let cold = self.cold(root);
+        cold.cancelling = cold.cancelling.saturating_add(1);
+    }
+
+    pub(crate) fn cancelling(&self, root: ScopeIndex) -> u32 {
+        self.cold_of(root).map_or(0, |cold| cold.cancelling)
+    }
+
+    /// Takes a request to a task back. With none left, what is pending is dropped.
+    pub(crate) fn uncancel(&mut self, root: ScopeIndex) -> u32 {
+        let cold = self.cold(root);
+        cold.cancelling = cold.cancelling.saturating_sub(1);
+        let left = cold.cancelling;
+        if left == 0 {
+            let pending = take(&mut cold.pending);
+            self.asked -= usize::from(pending != 0);
+        }
+        left
+    }
+
+    pub(crate) fn reason(&self, number: u64) -> Option<Rc<str>> {
+        self.reasons.get(&number).cloned()
     }
 
     /// A request is pending at `index` from here on.
@@ -458,7 +541,8 @@ impl Scopes {
         self.asked += usize::from(first);
     }
 
-    /// All scopes from `index` downwards. Most have none below, and then nothing is allocated.
+    /// All scopes from `index` downwards, but for shields and what is below them. Most have none
+    /// below, and then nothing is allocated.
     pub(crate) fn from(&self, index: ScopeIndex) -> impl Iterator<Item = ScopeIndex> + use<> {
         let below = if self.scopes[index.0 as usize].first_child == ScopeIndex::NONE {
             Vec::new()
@@ -472,11 +556,10 @@ impl Scopes {
         let mut all = vec![index];
         let mut seen = 0;
         while let Some(&parent) = all.get(seen) {
-            let mut child = self.scopes[parent.0 as usize].first_child;
-            while child != ScopeIndex::NONE {
-                all.push(child);
-                child = self.scopes[child.0 as usize].next_sibling;
-            }
+            all.extend(
+                self.children(parent)
+                    .filter(|&child| !self.is_shield(child)),
+            );
             seen += 1;
         }
         all
@@ -558,11 +641,11 @@ impl Scopes {
     fn each_cold(&mut self, index: ScopeIndex, mut f: impl FnMut(&mut Cold, &mut usize)) {
         let mut at = index;
         while at != ScopeIndex::NONE {
-            let Scope { cold, parent, .. } = *self.at(at);
-            if let Some(cold) = self.cold.get_mut(cold as usize) {
+            let outer = self.outer(at);
+            if let Some(cold) = self.cold.get_mut(self.scopes[at.0 as usize].cold as usize) {
                 f(cold, &mut self.asked);
             }
-            at = parent;
+            at = outer;
         }
     }
 
@@ -570,7 +653,7 @@ impl Scopes {
     /// one decides what the caller sees (C8).
     pub(crate) fn asked_from_outside(&self, index: ScopeIndex) -> bool {
         let began = self.cold_of(index).map_or(0, |cold| cold.began);
-        self.outwards(self.scopes[index.0 as usize].parent)
+        self.outwards(self.outer(index))
             .filter_map(|outer| self.cold_of(outer))
             .any(|outer| outer.last_request > began)
     }

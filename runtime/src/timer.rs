@@ -8,7 +8,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::Instant;
-use crate::core::Fetched;
 use crate::current::{self, BelongsToItsThread};
 use crate::driver::{Request, Scratch, opcode};
 use crate::error::Cause;
@@ -89,7 +88,7 @@ impl Timer {
     fn start(&mut self, waker: &Waker) -> Result<(), Cause> {
         let waker = TaskNumber::clone_of(waker);
         current::with(|current| {
-            let (runtime, current) = current.ok_or(Cause::NoRuntime)?;
+            let (runtime, current) = current.ok_or(Cause::NO_RUNTIME)?;
             let now = runtime.now();
             let deadline = match self.stage {
                 Stage::After(span) => now + span,
@@ -153,11 +152,8 @@ impl Future for Timer {
                 started.err().map(|cause| Err(cause.error()))
             }
             Stage::Yielded => Some(Ok(())),
-            Stage::Waiting(runtime, key) => match poll_slot(runtime, key, cx.waker()) {
-                Fetched::Final(cqe) => Some(decode(cqe)),
-                Fetched::Pending => None,
-                Fetched::StartAgain => unreachable!("no timeout is linked behind a sleep"),
-            },
+            // No timeout is linked behind a sleep, so it is never to be started again.
+            Stage::Waiting(runtime, key) => poll_slot(runtime, key, cx.waker()).map(decode),
             Stage::Over => panic!("a timer was polled after it was over"),
         };
         match over {

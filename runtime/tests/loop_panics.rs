@@ -543,7 +543,7 @@ mod threads {
         assert!(!is_send!(Task<u8>));
         assert!(!is_send!(TaskRef));
         assert!(!is_send!(Timer));
-        assert!(!is_send!(DeadlineScope));
+        assert!(!is_send!(CancelScope));
         assert!(!is_send!(Runner));
         assert!(!is_send!(sim_kernel::Kernel));
     }

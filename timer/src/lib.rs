@@ -2,7 +2,7 @@
 //! [`timeout`], [`wait_for`].
 //!
 //! All of it is made of two things that the runtime offers: a [`Timer`], which waits for a moment,
-//! and a [`DeadlineScope`](coring_runtime::DeadlineScope), which asks what is polled in it to stop
+//! and a [`CancelScope`](coring_runtime::CancelScope), which asks what is polled in it to stop
 //! when its time is up.
 
 #![forbid(unsafe_code)]
@@ -17,7 +17,7 @@ use std::time::Duration;
 use coring_runtime::{Instant, Timer};
 
 pub use interval::{Interval, interval};
-pub use limit::{Expired, Timeout, WaitFor, timeout, timeout_at, wait_for};
+pub use limit::{Expired, Timeout, WaitFor, shielded_for, timeout, timeout_at, wait_for};
 
 /// Waits for a span, counted from when it is first awaited (asyncio's `sleep`). Never early.
 ///

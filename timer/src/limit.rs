@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use coring_runtime::{Cancelled, DeadlineScope, Instant, Outcome, Polled, TimedOut};
+use coring_runtime::{CancelScope, Cancelled, Instant, Outcome, Polled, TimedOut};
 use pin_project_lite::pin_project;
 
 /// Awaits `future` for `limit` at the most (asyncio's `wait_for`).
@@ -58,7 +58,48 @@ where
 {
     WaitFor {
         future: Some(future),
-        scope: DeadlineScope::after(limit),
+        scope: CancelScope::after(limit),
+    }
+}
+
+/// [`wait_for`], behind a shield: requests to stop, and limits from further out, reach the first await
+/// behind it. For clean-up, which is to be whole, and not to last for ever.
+///
+/// The span comes first, as in [`timeout`].
+///
+/// # Cancel safety
+///
+/// Cancel safe: dropping this before it completes has no effect but that of dropping `future`.
+///
+/// # Errors
+/// In the future's own error: [`TimedOut`]; the future's own.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// use coring::{create_task, shielded_for, sleep};
+///
+/// # coring::run(async {
+/// let task = create_task(async {
+///     let slept = sleep(Duration::from_secs(60)).await;
+///     // Told to stop: says good-bye, if the other side takes it in time.
+///     shielded_for(Duration::from_secs(1), sleep(Duration::from_millis(1))).await?;
+///     slept
+/// });
+/// coring::yield_now().await?;
+/// task.cancel();
+/// assert!(coring::is_cancelled(&task.await.unwrap_err()));
+/// # coring::ok(()) }).unwrap();
+/// ```
+pub const fn shielded_for<F>(limit: Duration, future: F) -> WaitFor<F>
+where
+    F: Future,
+    F::Output: Outcome,
+{
+    WaitFor {
+        future: Some(future),
+        scope: CancelScope::after(limit).shielded(),
     }
 }
 
@@ -69,7 +110,7 @@ pin_project! {
     pub struct WaitFor<F> {
         #[pin]
         future: Option<F>,
-        scope: DeadlineScope,
+        scope: CancelScope,
     }
 }
 
@@ -149,7 +190,7 @@ where
 pub const fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
     Timeout {
         future: Some(future),
-        scope: DeadlineScope::after(limit),
+        scope: CancelScope::after(limit),
     }
 }
 
@@ -164,7 +205,7 @@ pub const fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
 pub const fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
     Timeout {
         future: Some(future),
-        scope: DeadlineScope::at(deadline),
+        scope: CancelScope::at(deadline),
     }
 }
 
@@ -175,7 +216,7 @@ pin_project! {
     pub struct Timeout<F> {
         #[pin]
         future: Option<F>,
-        scope: DeadlineScope,
+        scope: CancelScope,
     }
 }
 

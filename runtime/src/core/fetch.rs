@@ -1,19 +1,11 @@
 //! What a future finds in its slot when it is polled.
 
 use super::Core;
+use crate::error::Cause;
 use crate::op::table::{Cancel, Key, Kind, State};
 use crate::op::{Cqe, is_stopped};
 use crate::scope::ScopeIndex;
 use std::task::Waker;
-
-pub(crate) enum Fetched {
-    /// The operation's outcome. The slot is vacant.
-    Final(Cqe),
-    Pending,
-    /// It was ended by the deadline of a scope that is not above it any more, so nobody asked for
-    /// that: it is to be started again. The slot is vacant.
-    StartAgain,
-}
 
 pub(crate) enum Shot {
     Cqe(Cqe),
@@ -23,8 +15,9 @@ pub(crate) enum Shot {
 }
 
 impl Core {
-    /// The outcome of what is in `key`, polled under `scope`.
-    pub(crate) fn fetch(&mut self, key: Key, scope: Option<ScopeIndex>) -> Fetched {
+    /// The outcome of what is in `key`, polled under `scope`: then the slot is vacant. `None`: it is
+    /// not over.
+    pub(crate) fn fetch(&mut self, key: Key, scope: Option<ScopeIndex>) -> Option<Cqe> {
         let slot = self.table.slot(key);
         if slot.state != State::Done
             && let Some(scope) = scope
@@ -40,23 +33,23 @@ impl Core {
         }
         let slot = self.table.slot(key);
         if slot.state != State::Done {
-            return Fetched::Pending;
+            return None;
         }
         let stray = slot.cancel == Cancel::Stray;
         let (res, flags, cause) = (slot.res, slot.word, slot.cause);
         let under = self.vacate(key);
         if stray {
-            return Fetched::StartAgain;
+            return Some(Cqe::cancelled(Cause::STRAY));
         }
         let cqe = Cqe::new(res, flags);
         if cause != 0 && is_stopped(res) {
             self.delivered(under, cause);
-            return Fetched::Final(cqe.with_cause(self.cause(cause)));
+            return Some(cqe.with_cause(Cause::of(cause)));
         }
         if cause != 0 {
             self.ask_next(under, cause);
         }
-        Fetched::Final(cqe)
+        Some(cqe)
     }
 
     /// The next completion of the multishot in `key`, waited for under `scope`.
@@ -83,7 +76,7 @@ impl Core {
                 if is_stopped(res) {
                     self.delivered(under, cause);
                 }
-                return Shot::Last(cqe.with_cause(self.cause(cause)));
+                return Shot::Last(cqe.with_cause(Cause::of(cause)));
             }
             // The completion won: a request that had reached this wait is not the next one's (C1).
             if slot.state == State::InFlight {
@@ -97,7 +90,7 @@ impl Core {
             let scope = slot.scope;
             self.unlink(key.index());
             self.delivered(scope, number);
-            return Shot::Cqe(Cqe::cancelled(self.cause(number)));
+            return Shot::Cqe(Cqe::cancelled(Cause::of(number)));
         }
         if let Some(scope) = scope
             && slot.scope != scope

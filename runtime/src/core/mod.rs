@@ -13,9 +13,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-pub(crate) use fetch::{Fetched, Shot};
+pub(crate) use fetch::Shot;
 pub(crate) use stop::Closed;
-use stop::ENDED;
 
 use io_uring::opcode as op;
 
@@ -149,7 +148,7 @@ impl Core {
             due: Vec::new(),
             busy_turns: 0,
             clock: None,
-            refusal: Cause::Foreign,
+            refusal: Cause::FOREIGN,
             cancels: VecDeque::new(),
             backlog: VecDeque::new(),
             lent: Vec::new(),
@@ -200,7 +199,7 @@ impl Core {
     #[cold]
     fn refuse(&mut self, number: u64, waker: Option<Waker>) -> Option<Key> {
         self.debris.drop_waker(waker);
-        self.refusal = self.cause(number);
+        self.refusal = Cause::of(number);
         None
     }
 
@@ -319,7 +318,7 @@ impl Core {
             return Ok(None);
         }
         if self.ending {
-            return Err(ENDED);
+            return Err(Cause::ENDED.number());
         }
         let deadline = self.nearest_deadline(scope);
         match self.scopes.take_pending(scope) {
@@ -358,9 +357,7 @@ impl Core {
 
     /// For awaits that finish at once: whether a request stops them (C7).
     pub(crate) fn checkpoint(&mut self, scope: ScopeIndex) -> Option<Cause> {
-        self.refuse_or_deadline(scope)
-            .err()
-            .map(|number| self.cause(number))
+        self.refuse_or_deadline(scope).err().map(Cause::of)
     }
 
     /// The operation in `key` has the deadline of `timed` behind it.

@@ -8,15 +8,12 @@ use crate::op::table::{Cancel, Key, Kind, Links, NO_SLOT, State};
 use crate::op::{Orphan, Token, is_stopped};
 use crate::scope::{Cold, Deadline, ScopeIndex, ScopeKey};
 use crate::timers::Waiter;
+use std::rc::Rc;
 use std::task::Waker;
 
 /// How often a cancel is sent for one operation: the kernel answers ENOENT or EALREADY also when
 /// it looked at the wrong moment (R8).
 const CANCEL_ASKS_MAX: u8 = 4;
-
-/// Requests that no scope made: numbers that none reaches.
-pub(super) const ENDED: u64 = u64::MAX;
-const POLLED_ELSEWHERE: u64 = u64::MAX - 1;
 
 /// How a scope ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,12 +45,12 @@ impl Core {
             // With no leaf below, nobody else would be woken.
             self.debris.push(Item::Wake(waker));
         }
-        self.request(scope)
+        self.request(scope, None)
     }
 
     /// Asks everything below `scope` to stop. Gives the number of the request.
-    pub(crate) fn request(&mut self, scope: ScopeIndex) -> u64 {
-        let number = self.scopes.request(scope);
+    pub(crate) fn request(&mut self, scope: ScopeIndex, reason: Option<Rc<str>>) -> u64 {
+        let number = self.scopes.request(scope, reason);
         self.spread(scope, number);
         number
     }
@@ -62,7 +59,9 @@ impl Core {
     pub(crate) fn reattach_scope(&mut self, scope: ScopeIndex, outer: ScopeIndex) {
         if self.scopes.at(scope).parent != outer {
             self.scopes.reattach(scope, outer);
-            if let Some(number) = self.pending(outer) {
+            if !self.scopes.is_shield(scope)
+                && let Some(number) = self.pending(outer)
+            {
                 self.spread(scope, number);
             }
         }
@@ -95,7 +94,7 @@ impl Core {
                 // One that was stopped and not fetched yet returns this request as well (C2). To one
                 // that has a result the request comes with the await after it.
                 let stopped = is_stopped(slot.res);
-                if stopped && slot.cause != 0 || !stopped && number < POLLED_ELSEWHERE {
+                if stopped && slot.cause != 0 || !stopped && Cause::of(number).is_request() {
                     slot.cause = latest;
                 }
                 return;
@@ -211,17 +210,9 @@ impl Core {
         deadline.is_some_and(|deadline| deadline <= self.driver.now())
     }
 
-    pub(super) fn cause(&self, number: u64) -> Cause {
-        match number {
-            ENDED => Cause::Ended,
-            POLLED_ELSEWHERE => Cause::NotRunning,
-            _ => Cause::Request,
-        }
-    }
-
     /// An await under `scope` returned the request `number`: it is used up (C2).
     pub(crate) fn delivered(&mut self, scope: ScopeIndex, number: u64) {
-        if number < POLLED_ELSEWHERE {
+        if Cause::of(number).is_request() {
             self.scopes.delivered(scope, number);
         }
     }
@@ -238,7 +229,7 @@ impl Core {
     /// The future of `key` is polled where this loop does not turn.
     pub(crate) fn give_up(&mut self, key: Key) {
         if self.table.slot(key).cause == 0 {
-            self.hit(key.index(), POLLED_ELSEWHERE);
+            self.hit(key.index(), Cause::NOT_RUNNING.number());
         }
     }
 
@@ -375,8 +366,13 @@ impl Core {
 
     /// Opens a scope below `parent`. A span of zero has passed at once: whatever awaits under it
     /// is stopped at its first await.
-    pub(crate) fn open_scope(&mut self, parent: ScopeIndex, deadline: Deadline) -> ScopeKey {
-        let key = self.scopes.open(parent, deadline);
+    pub(crate) fn open_scope(
+        &mut self,
+        parent: ScopeIndex,
+        deadline: Deadline,
+        shield: bool,
+    ) -> ScopeKey {
+        let key = self.scopes.open(parent, deadline, shield);
         if deadline.moment().is_some() {
             // Made from a clock that may have been read after the loop's: its first await looks.
             self.clock = None;
@@ -462,7 +458,7 @@ impl Core {
     fn leaves(&mut self, scope: ScopeIndex) -> Leaves {
         let mut left = Leaves::None;
         for at in self.scopes.from(scope) {
-            if self.scopes.at(at).first_join != NO_TASK {
+            if self.scopes.at(at).first_join != NO_TASK || self.scopes.has_shield(at) {
                 return Leaves::Waiting;
             }
             let mut leaf = self.scopes.at(at).first_leaf;
@@ -511,14 +507,14 @@ impl Core {
             match self.table.slot(key).state {
                 State::Queued | State::InFlight => {
                     // Held by a future outside of the tasks: it will be told.
-                    self.hit(key.index(), ENDED);
+                    self.hit(key.index(), Cause::ENDED.number());
                     if self.table.slot(key).kind == Kind::Multishot
                         && self.table.slot(key).is_in_flight()
                     {
                         self.ask_cancel(key);
                     }
                 }
-                State::Timer => self.hit(key.index(), ENDED),
+                State::Timer => self.hit(key.index(), Cause::ENDED.number()),
                 State::Orphaned | State::Done | State::Vacant => {}
             }
         }

@@ -17,7 +17,6 @@ use table::Kind;
 pub use token::Token;
 pub(crate) use token::{Control, INDEX_BITS, INDEX_MAX, Tag};
 
-use crate::core::Fetched;
 use crate::current::{self, BelongsToItsThread};
 use crate::driver::{Request, Scratch};
 use crate::error::Cause;
@@ -99,13 +98,13 @@ pub struct Cqe {
 }
 
 // What a poll finds is given in registers: through memory it costs 15 ns for each operation.
-const _: () = assert!(size_of::<Fetched>() <= 16);
+const _: () = assert!(size_of::<Option<Cqe>>() == 16);
 
 impl Cqe {
     pub(crate) const fn new(res: i32, flags: u32) -> Self {
         Self {
             word: (flags as u64) << 32 | res as u32 as u64,
-            cause: Cause::Foreign,
+            cause: Cause::FOREIGN,
         }
     }
 
@@ -116,6 +115,11 @@ impl Cqe {
     pub(crate) const fn with_cause(mut self, cause: Cause) -> Self {
         self.cause = cause;
         self
+    }
+
+    /// Whether the operation is to be started again.
+    pub(crate) fn is_stray(&self) -> bool {
+        self.cause == Cause::STRAY
     }
 
     /// The kernel's result as it is: a count or descriptor, or a negated errno.
@@ -248,15 +252,12 @@ impl<O: Operation> Op<O> {
     }
 
     fn fetch(&mut self, key: Key, waker: &Waker) -> Option<Cqe> {
-        match poll_slot(self.runtime, key, waker) {
-            Fetched::Final(cqe) => Some(cqe),
-            Fetched::Pending => None,
-            // Ended by the deadline of a scope it is not under any more: nobody asked for that.
-            Fetched::StartAgain => {
-                self.stage = Stage::New;
-                self.start(waker)
-            }
+        let cqe = poll_slot(self.runtime, key, waker)?;
+        if cqe.is_stray() {
+            self.stage = Stage::New;
+            return self.start(waker);
         }
+        Some(cqe)
     }
 }
 
@@ -272,7 +273,7 @@ fn begin<O: Operation>(
     let mut waker = Some(TaskNumber::clone_of(waker));
     current::with(|current| {
         let Some((runtime, current)) = current else {
-            return Err(Cause::NoRuntime);
+            return Err(Cause::NO_RUNTIME);
         };
         *started_in = runtime.id();
         let scope = runtime.scope_here(current);
@@ -285,13 +286,10 @@ fn begin<O: Operation>(
 }
 
 /// Looks at the slot of a future that is polled, in whichever runtime.
-pub(crate) fn poll_slot(runtime: RuntimeId, key: Key, waker: &Waker) -> Fetched {
+pub(crate) fn poll_slot(runtime: RuntimeId, key: Key, waker: &Waker) -> Option<Cqe> {
     current::with(|current| match current {
         Some((owner, current)) if owner.id() == runtime => owner.poll_slot(key, current, waker),
-        _ => match current::absent(runtime) {
-            Some(owner) => owner.poll_slot_from_outside(key, waker),
-            None => Fetched::Pending,
-        },
+        _ => current::absent(runtime)?.poll_slot_from_outside(key, waker),
     })
 }
 

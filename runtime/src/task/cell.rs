@@ -53,6 +53,8 @@ struct VTable {
     discard: unsafe fn(NonNull<Header>),
     /// Writes an `Option<Result<T, PanicPayload>>` to the pointer.
     take: unsafe fn(NonNull<Header>, *mut ()),
+    /// Where the output is, if it is there.
+    output: unsafe fn(NonNull<Header>) -> Option<NonNull<()>>,
     free: unsafe fn(NonNull<Header>),
 }
 
@@ -75,6 +77,7 @@ impl<F: Future> Whole<F> {
         poll: Self::poll,
         discard: Self::discard,
         take: Self::take,
+        output: Self::output,
         free: Self::free,
     };
 
@@ -142,6 +145,14 @@ impl<F: Future> Whole<F> {
         unsafe { out.write(result) };
     }
 
+    unsafe fn output(header: NonNull<Header>) -> Option<NonNull<()>> {
+        // SAFETY: as in `take`.
+        match unsafe { Self::stage(header) } {
+            Stage::Output(output) => Some(NonNull::from(output).cast()),
+            Stage::Running(_) | Stage::Panicked(_) | Stage::Gone => None,
+        }
+    }
+
     unsafe fn free(header: NonNull<Header>) {
         // SAFETY: made by `Box::into_raw` in `TaskCell::new`; the last reference is gone.
         drop(unsafe { Box::from_raw(header.cast::<Self>().as_ptr()) });
@@ -191,9 +202,12 @@ impl TaskCell {
 
     /// One step of the task. `true`: it is done, see [`finish`](Self::finish).
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> bool {
+        self.join().polled.set(true);
         // SAFETY: the vtable belongs to this cell's future type; the runtime does not nest polls
         // of a task.
-        unsafe { (self.header().vtable.poll)(self.0, cx) }
+        let done = unsafe { (self.header().vtable.poll)(self.0, cx) };
+        self.join().polled.set(false);
+        done
     }
 
     /// Drops the future, or an output that nobody took. Not while it is polled.
@@ -228,6 +242,21 @@ impl TaskCell {
         // `Whole::take` expects.
         unsafe { (self.header().vtable.take)(self.0, (&raw mut result).cast()) };
         result
+    }
+
+    /// Calls `f` with what the task came to, if that is here.
+    ///
+    /// # Safety
+    /// `T` is the output of the future that the cell was made with.
+    pub(crate) unsafe fn with_output<T, R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
+        if !self.is_done() {
+            return None;
+        }
+        // SAFETY: the vtable belongs to this cell, which is done.
+        let output = unsafe { (self.header().vtable.output)(self.0) }?;
+        // SAFETY: of type `T` by the caller's promise. It stays while `self` is borrowed: only the
+        // handle takes it, which is who asks.
+        Some(f(unsafe { output.cast().as_ref() }))
     }
 
     /// Has `waker` woken when the task is done. Gives back one that it replaces, to be dropped

@@ -5,6 +5,7 @@
 //! keeps of what is awaited in it. Only the runtime that has the tasks changes them.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use super::TaskCell;
 use crate::current::NO_TASK;
@@ -22,6 +23,10 @@ pub(crate) struct Join {
     cause: Cell<u64>,
     /// There is nothing to wait for any more.
     pub(super) done: Cell<bool>,
+    /// The task is being polled, and is not to be dropped meanwhile.
+    pub(super) polled: Cell<bool>,
+    /// To be dropped after that.
+    aborted: Cell<bool>,
 }
 
 impl Join {
@@ -32,11 +37,53 @@ impl Join {
             next: Cell::new(NO_TASK),
             cause: Cell::new(0),
             done: Cell::new(false),
+            polled: Cell::new(false),
+            aborted: Cell::new(false),
         }
     }
 }
 
 impl Runtime {
+    // ---- from outside of a task ----
+
+    /// Asks a task to stop.
+    pub(super) fn cancel(&self, cell: &TaskCell, reason: Option<Rc<str>>) {
+        self.request_task(cell, reason);
+        self.settle();
+        self.tell_host();
+    }
+
+    pub(super) fn cancelling(&self, cell: &TaskCell) -> usize {
+        match cell.header().scope.get() {
+            ScopeIndex::NONE => 0,
+            root => self.core().scopes.cancelling(root) as usize,
+        }
+    }
+
+    pub(super) fn uncancel(&self, cell: &TaskCell) -> usize {
+        match cell.header().scope.get() {
+            ScopeIndex::NONE => 0,
+            root => self.core().scopes.uncancel(root) as usize,
+        }
+    }
+
+    /// Drops the future of a task, now or at the end of its poll.
+    pub(super) fn abort(&self, cell: &TaskCell) {
+        if cell.join().polled.get() {
+            cell.join().aborted.set(true);
+        } else {
+            self.discard(cell);
+            self.tell_host();
+        }
+    }
+
+    /// Whether a task that has been polled is to be dropped.
+    pub(crate) fn is_aborted(&self, cell: &TaskCell) -> bool {
+        cell.join().aborted.get()
+    }
+
+    // ---- where it is awaited ----
+
     /// The task is awaited under `scope` from here on.
     pub(super) fn join(&self, cell: &TaskCell, scope: ScopeIndex) {
         match cell.join().scope.get() {
@@ -147,7 +194,7 @@ impl Runtime {
                 return;
             };
             if cell.join().cause.replace(number) <= since {
-                self.request_task(&cell);
+                self.request_task(&cell, self.reason(number));
             }
             next = cell.join().next.get();
         }
@@ -155,7 +202,11 @@ impl Runtime {
 
     fn forward(&self, cell: &TaskCell, number: u64) {
         cell.join().cause.set(number);
-        self.request_task(cell);
+        self.request_task(cell, self.reason(number));
+    }
+
+    fn reason(&self, number: u64) -> Option<Rc<str>> {
+        self.core().scopes.reason(number)
     }
 
     /// A scope ends: what is awaited in it and lives on is awaited in the one around it.

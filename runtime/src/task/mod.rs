@@ -10,14 +10,18 @@ use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 pub(crate) use cell::{PanicPayload, TaskCell};
 pub(crate) use list::Tasks;
 pub(crate) use waker::TaskNumber;
 
+use crate::Outcome;
+use crate::cancellable::cancellable;
 use crate::current::{self, BelongsToItsThread};
 use crate::inbox::RuntimeId;
 use crate::runtime::Runtime;
@@ -101,8 +105,7 @@ impl<'a> TaskBuilder<'a> {
             outside("create_task")
         };
         Task {
-            cell,
-            runtime,
+            task: TaskRef::new(cell, runtime),
             _output: PhantomData,
         }
     }
@@ -117,6 +120,7 @@ pub(crate) fn outside(what: &str) -> ! {
 /// A handle on a task, which awaits to the task's output.
 ///
 /// Dropping it detaches the task. If the task panicked, awaiting it panics with the same payload.
+/// Who the task is, and how it is cancelled, is said by [`TaskRef`], which this dereferences to.
 /// A task stays on the thread that it was made on, and so does this; other threads make tasks
 /// here by [`Handle::spawn`](crate::Handle::spawn).
 ///
@@ -128,10 +132,9 @@ pub(crate) fn outside(what: &str) -> ! {
 /// # Panics
 /// Awaiting it panics if the task panicked, and if its runtime ended before the task did.
 pub struct Task<T> {
-    cell: TaskCell,
-    runtime: RuntimeId,
-    // Owns an output of type T, and stays on its thread (R12).
-    _output: PhantomData<(T, BelongsToItsThread)>,
+    task: TaskRef,
+    // Owns an output of type T.
+    _output: PhantomData<T>,
 }
 
 impl Task<()> {
@@ -144,7 +147,7 @@ impl Task<()> {
     ///
     /// coring::run(async {
     ///     let task = Task::builder().name("answer").spawn(async { 42 });
-    ///     assert_eq!(task.as_ref().name(), "answer");
+    ///     assert_eq!(task.name(), "answer");
     ///     assert_eq!(task.await, 42);
     /// });
     /// ```
@@ -154,31 +157,53 @@ impl Task<()> {
 }
 
 impl<T> Task<T> {
-    /// Whether the task has ended.
-    pub fn done(&self) -> bool {
-        self.cell.is_done()
-    }
-
     /// A reference to the task, without its output.
     pub fn as_ref(&self) -> TaskRef {
-        TaskRef {
-            cell: self.cell.clone(),
-            runtime: self.runtime,
-            _thread: BelongsToItsThread::new(),
-        }
+        self.task.clone()
+    }
+
+    /// Ends the task by dropping its future: a last resort, for one that does not hear of a request
+    /// to [cancel](TaskRef::cancel). It cleans up by its drops only. A task that aborts itself is
+    /// dropped when it waits the next time.
+    ///
+    /// Nobody awaits an aborted task: this takes the handle.
+    pub fn abort(self) {
+        self.task
+            .with_runtime(|runtime| runtime.abort(&self.task.cell));
     }
 
     fn unjoin(&self) {
-        current::with_id(self.runtime, |runtime: Option<&Runtime>| {
-            if let Some(runtime) = runtime {
-                runtime.unjoin(&self.cell);
-            }
+        self.task
+            .with_runtime(|runtime| runtime.unjoin(&self.task.cell));
+    }
+
+    /// One poll. `joins`: a request that reaches the one who polls is forwarded.
+    fn poll_output(&self, cx: &mut Context<'_>, joins: bool) -> Poll<T> {
+        let TaskRef { cell, runtime, .. } = &self.task;
+        if cell.is_done() {
+            return Poll::Ready(self.output());
+        }
+        let old = cell.set_joiner(cx.waker());
+        drop(old);
+        // The waker's clone and drop are user code, in which the task may have ended.
+        if cell.is_done() {
+            return Poll::Ready(self.output());
+        }
+        let joined = current::with(|current| {
+            let (owner, current) = current.filter(|(owner, _)| joins && owner.id() == *runtime)?;
+            let scope = owner.scope_here(current);
+            owner.join(cell, scope);
+            Some(())
         });
+        if joined.is_none() {
+            self.unjoin(); // Awaited elsewhere, where no scope of its runtime is polled.
+        }
+        Poll::Pending
     }
 
     fn output(&self) -> T {
         // SAFETY: made by `spawn` of a future with output `T`, and done.
-        match unsafe { self.cell.take::<T>() } {
+        match unsafe { self.task.cell.take::<T>() } {
             Some(Ok(output)) => output,
             Some(Err(panic)) => resume_unwind(panic),
             None => panic!(
@@ -189,37 +214,40 @@ impl<T> Task<T> {
     }
 }
 
+impl<T: Outcome> Task<T> {
+    /// Whether the task has ended, and what it came to is the error of a cancellation.
+    pub fn cancelled(&self) -> bool {
+        // SAFETY: made by `spawn` of a future with output `T`.
+        unsafe {
+            self.task
+                .cell
+                .with_output(|output: &T| output.is_cancelled())
+        }
+        .unwrap_or(false)
+    }
+}
+
+impl<T> Deref for Task<T> {
+    type Target = TaskRef;
+
+    fn deref(&self) -> &TaskRef {
+        &self.task
+    }
+}
+
 impl<T> Unpin for Task<T> {}
 
 impl<T> Future for Task<T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        if self.cell.is_done() {
-            return Poll::Ready(self.output());
-        }
-        let old = self.cell.set_joiner(cx.waker());
-        drop(old);
-        // The waker's clone and drop are user code, in which the task may have ended.
-        if self.cell.is_done() {
-            return Poll::Ready(self.output());
-        }
-        let here = current::with(|current| {
-            let (runtime, current) = current.filter(|(runtime, _)| runtime.id() == self.runtime)?;
-            let scope = runtime.scope_here(current);
-            runtime.join(&self.cell, scope);
-            Some(())
-        });
-        if here.is_none() {
-            self.unjoin(); // Awaited elsewhere, where no scope of its runtime is polled.
-        }
-        Poll::Pending
+        self.poll_output(cx, true)
     }
 }
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        if !self.cell.is_done() {
+        if !self.done() {
             self.unjoin();
         }
     }
@@ -227,12 +255,44 @@ impl<T> Drop for Task<T> {
 
 impl<T> fmt::Debug for Task<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let this = self.as_ref();
         f.debug_struct("Task")
-            .field("name", &this.name())
+            .field("name", &self.name())
             .field("done", &self.done())
             .finish()
     }
+}
+
+/// Waits for a task without lending it the one who waits: a request to stop ends the wait, and the
+/// task goes on (asyncio's `shield`).
+///
+/// # Cancel safety
+///
+/// Cancel safe: dropping this before it completes has no effect on the task.
+///
+/// # Errors
+/// [`Cancelled`](crate::Cancelled), or the time-out of a scope: then the task can be awaited again.
+///
+/// # Panics
+/// As awaiting the task.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// use coring::{create_task, shield, sleep, wait_for};
+///
+/// # coring::run(async {
+/// let mut task = create_task(async {
+///     sleep(Duration::from_millis(2)).await?;
+///     coring::ok(7)
+/// });
+/// let waited = wait_for(shield(&mut task), Duration::from_millis(1)).await;
+/// assert!(coring::is_timed_out(&waited.unwrap_err()));
+/// assert_eq!(task.await?, 7); // It was not told.
+/// # coring::ok(()) }).unwrap();
+/// ```
+pub fn shield<T>(task: &mut Task<T>) -> impl Future<Output = io::Result<T>> + use<'_, T> {
+    cancellable(std::future::poll_fn(move |cx| task.poll_output(cx, false)))
 }
 
 /// A reference to a task of any output: who it is, not what it comes to.
@@ -243,6 +303,74 @@ pub struct TaskRef {
 }
 
 impl TaskRef {
+    const fn new(cell: TaskCell, runtime: RuntimeId) -> Self {
+        Self {
+            cell,
+            runtime,
+            _thread: BelongsToItsThread::new(),
+        }
+    }
+
+    /// Asks the task to stop. `false`: it has ended already.
+    ///
+    /// Each await that is under way in it ends with [`Cancelled`](crate::Cancelled), once the kernel
+    /// is done with what it had; if none is, or all have their results, the next await does. The
+    /// task may clean up with awaits of its own, and passes the error on with `?`. A request is
+    /// counted: see [`cancelling`](Self::cancelling).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use coring::{create_task, is_cancelled, sleep};
+    ///
+    /// # coring::run(async {
+    /// let task = create_task(sleep(Duration::from_secs(60)));
+    /// assert!(task.cancel_with("nobody needs it"));
+    /// let error = task.await.unwrap_err();
+    /// assert!(is_cancelled(&error));
+    /// assert_eq!(error.to_string(), "cancelled: nobody needs it");
+    /// # });
+    /// ```
+    pub fn cancel(&self) -> bool {
+        self.request(None)
+    }
+
+    /// [`cancel`](Self::cancel), with a reason that the [`Cancelled`](crate::Cancelled) carries.
+    pub fn cancel_with(&self, reason: &str) -> bool {
+        self.request(Some(reason.into()))
+    }
+
+    fn request(&self, reason: Option<Rc<str>>) -> bool {
+        if self.done() {
+            return false;
+        }
+        self.with_runtime(|runtime| runtime.cancel(&self.cell, reason));
+        true
+    }
+
+    /// How many requests to stop it has been sent, less those taken back by
+    /// [`uncancel`](Self::uncancel). 0 once it has ended.
+    pub fn cancelling(&self) -> usize {
+        self.with_runtime(|runtime| runtime.cancelling(&self.cell))
+            .unwrap_or(0)
+    }
+
+    /// Takes a request back: for who has sent one, has heard of it, and goes on. Gives how many are
+    /// left. With none left, one that no await has returned yet is dropped.
+    pub fn uncancel(&self) -> usize {
+        self.with_runtime(|runtime| runtime.uncancel(&self.cell))
+            .unwrap_or(0)
+    }
+
+    /// Calls `f` with the task's runtime, as long as the task has not ended.
+    fn with_runtime<R>(&self, f: impl FnOnce(&Runtime) -> R) -> Option<R> {
+        if self.done() {
+            return None;
+        }
+        current::with_id(self.runtime, |runtime: Option<&Runtime>| runtime.map(f))
+    }
+
     /// The task's name: what it was given, else `Task-N`.
     pub fn name(&self) -> String {
         self.cell.with_name(|name| match name {
@@ -269,11 +397,7 @@ impl TaskRef {
 
 impl Clone for TaskRef {
     fn clone(&self) -> Self {
-        Self {
-            cell: self.cell.clone(),
-            runtime: self.runtime,
-            _thread: BelongsToItsThread::new(),
-        }
+        Self::new(self.cell.clone(), self.runtime)
     }
 }
 
@@ -304,11 +428,7 @@ pub fn current_task() -> TaskRef {
     let task = current::with(|current| {
         let (runtime, current) = current?;
         let cell = runtime.tasks().get(current.task.get())?.clone();
-        Some(TaskRef {
-            cell,
-            runtime: runtime.id(),
-            _thread: BelongsToItsThread::new(),
-        })
+        Some(TaskRef::new(cell, runtime.id()))
     });
     let Some(task) = task else {
         outside("current_task")
@@ -325,11 +445,9 @@ pub fn all_tasks() -> Vec<TaskRef> {
     let all = current::with(|current| {
         let (runtime, _) = current?;
         let tasks = runtime.tasks();
-        let all = tasks.iter().map(|cell| TaskRef {
-            cell: cell.clone(),
-            runtime: runtime.id(),
-            _thread: BelongsToItsThread::new(),
-        });
+        let all = tasks
+            .iter()
+            .map(|cell| TaskRef::new(cell.clone(), runtime.id()));
         Some(all.collect())
     });
     let Some(all) = all else { outside("all_tasks") };

@@ -19,9 +19,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use coring_runtime::{
-    BufResult, Builder, Cqe, DeadlineScope, Expiry, Instant, IoBuf, IoBufMut, Op, Operation,
-    Polled, Request, Runner, Scratch, Stats, TimedOut, Timer, is_cancelled, now, sim, submit,
-    transfer_len,
+    BufResult, Builder, CancelScope, Cqe, Expiry, Instant, IoBuf, IoBufMut, Op, Operation, Polled,
+    Request, Runner, Scratch, Stats, TimedOut, Timer, is_cancelled, now, sim, submit, transfer_len,
 };
 
 /// Descriptors and leaks are counted over the process: one test at a time.
@@ -372,7 +371,7 @@ pub async fn both<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
     (out_a.expect("it is there"), out_b.expect("it is there"))
 }
 
-/// What a future came to that was polled in a [`DeadlineScope`].
+/// What a future came to that was polled in a [`CancelScope`].
 #[derive(Debug)]
 pub enum Limited<T> {
     Output(T, Expiry),
@@ -383,20 +382,20 @@ pub enum Limited<T> {
 /// A future in a scope of its own: what `wait_for` and `timeout` are made of.
 pub struct Within<F> {
     body: Option<Pin<Box<F>>>,
-    scope: DeadlineScope,
+    scope: CancelScope,
 }
 
 pub fn within<F: Future>(limit: Duration, body: F) -> Within<F> {
     Within {
         body: Some(Box::pin(body)),
-        scope: DeadlineScope::after(limit),
+        scope: CancelScope::after(limit),
     }
 }
 
 pub fn within_until<F: Future>(deadline: Instant, body: F) -> Within<F> {
     Within {
         body: Some(Box::pin(body)),
-        scope: DeadlineScope::at(deadline),
+        scope: CancelScope::at(deadline),
     }
 }
 

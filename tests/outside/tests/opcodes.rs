@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use coring_outside_opcode::{get_attribute, socket, splice};
-use coring_runtime::{DeadlineScope, Polled, Runner, Timer, is_cancelled};
+use coring_runtime::{CancelScope, Polled, Runner, Timer, is_cancelled};
 
 /// Descriptors are counted over the process: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -67,7 +67,7 @@ fn splice_under_a_deadline_is_cancelled_by_it() {
     let (from, _sender) = std::io::pipe().expect("a pipe");
     let (_receiver, to) = std::io::pipe().expect("a pipe");
     let (result, expiry) = runner.run(async {
-        let mut scope = DeadlineScope::after(Duration::from_millis(5));
+        let mut scope = CancelScope::after(Duration::from_millis(5));
         let mut body = pin!(splice(from.as_fd(), to.as_fd(), 1));
         let result = poll_fn(|cx| match scope.poll(body.as_mut(), cx) {
             Polled::Ready(result) => Poll::Ready(result),

@@ -19,8 +19,9 @@ use crate::task::TaskNumber;
 /// Each one-shot operation that starts in it carries the deadline into the kernel, as the timeout
 /// linked behind it; for anything else a timer is armed, once, and not before the loop is
 /// about to sleep. So a scope around something that is ready costs next to nothing.
-pub struct DeadlineScope {
+pub struct CancelScope {
     deadline: Deadline,
+    shield: bool,
     stage: Stage,
     /// When it is open: where, and which scope.
     runtime: RuntimeId,
@@ -35,7 +36,7 @@ enum Stage {
     Closed,
 }
 
-/// What a poll in a [`DeadlineScope`] gave.
+/// What a poll in a [`CancelScope`] gave.
 #[derive(Debug)]
 pub enum Polled<T> {
     /// The body's output.
@@ -47,7 +48,7 @@ pub enum Polled<T> {
     Abandoned,
 }
 
-/// How a [`DeadlineScope`] ended.
+/// How a [`CancelScope`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Expiry {
@@ -58,7 +59,7 @@ pub struct Expiry {
     pub heard: bool,
 }
 
-impl DeadlineScope {
+impl CancelScope {
     /// A scope whose time is up a span after its body first has to wait.
     pub const fn after(span: Duration) -> Self {
         Self::new(Deadline::after(span))
@@ -69,9 +70,23 @@ impl DeadlineScope {
         Self::new(Deadline::at(deadline))
     }
 
+    /// A scope without a deadline, at whose border requests from further out stop.
+    pub const fn shield() -> Self {
+        Self::new(Deadline::NEVER).shielded()
+    }
+
+    /// Has requests and deadlines from further out stop at its border: they reach the first await
+    /// behind it.
+    #[must_use]
+    pub const fn shielded(mut self) -> Self {
+        self.shield = true;
+        self
+    }
+
     const fn new(deadline: Deadline) -> Self {
         Self {
             deadline,
+            shield: false,
             stage: Stage::New,
             runtime: RuntimeId::NONE,
             key: ScopeKey::NONE,
@@ -110,7 +125,7 @@ impl DeadlineScope {
     fn enter(&mut self) -> Option<ScopeIndex> {
         current::with(|current| {
             let (runtime, current) = current?;
-            if self.stage == Stage::New && self.deadline.can_wait() {
+            if self.stage == Stage::New && self.deadline.can_wait() && !self.shield {
                 // Nothing is made for a body that does not wait.
                 if current.scope.get() == ScopeIndex::LAZY {
                     runtime.scope_here(current); // There is one at a time.
@@ -135,7 +150,8 @@ impl DeadlineScope {
     }
 
     fn open(&mut self, runtime: &Runtime, outer: ScopeIndex) {
-        self.key = runtime.with_core(|core| core.open_scope(outer, self.deadline));
+        let (deadline, shield) = (self.deadline, self.shield);
+        self.key = runtime.with_core(|core| core.open_scope(outer, deadline, shield));
         self.runtime = runtime.id();
         self.stage = Stage::Open;
     }
@@ -198,20 +214,20 @@ impl DeadlineScope {
     }
 }
 
-impl Drop for DeadlineScope {
+impl Drop for CancelScope {
     fn drop(&mut self) {
         self.close();
     }
 }
 
-impl fmt::Debug for DeadlineScope {
+impl fmt::Debug for CancelScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stage = match self.stage {
             Stage::New => "new",
             Stage::Open => "open",
             Stage::Closed => "closed",
         };
-        f.debug_struct("DeadlineScope")
+        f.debug_struct("CancelScope")
             .field("stage", &stage)
             .finish_non_exhaustive()
     }
@@ -219,7 +235,7 @@ impl fmt::Debug for DeadlineScope {
 
 /// The scope is polled; dropping this restores the one around it, also when the body panics.
 struct Inside<'a> {
-    scope: &'a mut DeadlineScope,
+    scope: &'a mut CancelScope,
     outer: ScopeIndex,
 }
 
