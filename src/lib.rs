@@ -47,7 +47,7 @@ pub use coring_runtime::{
     Reason, RemoteTask, Request, Runner, Scratch, SetupFlags, Shielded, Slice, Stats, TRANSFER_MAX,
     Task, TaskBuilder, TaskRef, TimedOut, Timer, Timers, Token, Unavailable, all_tasks,
     cancellable, checkpoint, create_task, current_task, is_cancelled, is_timed_out, now, ok, run,
-    shield, shielded, sim, submit, submit_multishot, transfer_len, yield_now,
+    shield, shielded, sim, submit, submit_multishot, sync, transfer_len, yield_now,
 };
 pub use coring_timer::{
     Expired, Interval, Timeout, WaitFor, interval, shielded_for, sleep, sleep_until, timeout,

@@ -7,7 +7,6 @@ use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
 
 use common::*;
 use coring::sim::Script;
@@ -18,18 +17,9 @@ use coring::{
 use futures_util::FutureExt;
 use futures_util::future::{join, select};
 
-const LONG: Duration = Duration::from_secs(1 << 20);
-
 fn reason_of(error: &io::Error) -> String {
     assert!(is_cancelled(error), "{error}");
     error.to_string()
-}
-
-/// A task that has begun to wait.
-async fn begun<T: 'static>(task: impl Future<Output = T> + 'static) -> Task<T> {
-    let task = create_task(task);
-    yield_now().await.expect("nobody cancels");
-    task
 }
 
 each_driver! {

@@ -30,6 +30,7 @@ mod op;
 mod runner;
 mod runtime;
 mod scope;
+pub mod sync;
 mod task;
 mod timer;
 mod timers;

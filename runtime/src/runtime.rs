@@ -440,6 +440,23 @@ impl Runtime {
         fetched
     }
 
+    /// Begins to wait for somebody to [`grant`](Self::grant) something.
+    pub(crate) fn start_wait(&self, current: &Current, waker: Waker) -> Result<Key, Cause> {
+        let scope = self.scope_here(current);
+        self.with_core(|core| {
+            let key = core.start_timer(Instant::FAR_FUTURE, scope, waker);
+            key.ok_or_else(|| core.refusal())
+        })
+    }
+
+    /// Ends such a wait. `false`: it is over.
+    pub(crate) fn grant(&self, key: Key) -> bool {
+        let granted = self.core().grant(key, &mut self.tasks());
+        self.settle();
+        self.tell_host();
+        granted
+    }
+
     pub(crate) fn abandon(&self, key: Key, orphan: Box<dyn Orphan>) {
         self.with_core(|core| core.abandon(key, orphan));
         self.left_alone();

@@ -21,8 +21,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use coring::{
-    BufResult, Builder, Cqe, IoBuf, IoBufMut, Op, Operation, Request, Runner, Scratch, now, sim,
-    sleep, submit, transfer_len,
+    BufResult, Builder, Cqe, IoBuf, IoBufMut, Op, Operation, Request, Runner, Scratch, Task,
+    create_task, now, sim, sleep, submit, transfer_len, yield_now,
 };
 
 /// Longer than anything here takes, however busy the machine is.
@@ -246,6 +246,16 @@ impl Drop for DropGuard {
 /// Polls a future once, in the task that runs.
 pub async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+}
+
+/// Longer than any test.
+pub const LONG: Duration = Duration::from_secs(1 << 20);
+
+/// A task that has begun to wait.
+pub async fn begun<T: 'static>(task: impl Future<Output = T> + 'static) -> Task<T> {
+    let task = create_task(task);
+    yield_now().await.expect("nobody cancels");
+    task
 }
 
 /// Lets other tasks run, and time pass, until `condition` holds.

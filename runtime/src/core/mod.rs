@@ -271,7 +271,8 @@ impl Core {
         self.link(key.index(), scope);
     }
 
-    /// A sleep in the heap. `None` as in [`start`](Self::start).
+    /// A sleep in the heap; one until FAR_FUTURE waits to be [granted](Self::grant) something, or to
+    /// be stopped. `None` as in [`start`](Self::start).
     pub(crate) fn start_timer(
         &mut self,
         deadline: Instant,
@@ -281,7 +282,7 @@ impl Core {
         if let Err(number) = self.refuse_or_deadline(scope) {
             return self.refuse(number, Some(waker));
         }
-        let key = self.table.insert(State::Timer, Kind::OneShot);
+        let key = self.table.insert(State::Waiting, Kind::OneShot);
         self.enlist(key, scope, Some(waker));
         let in_heap = deadline != Instant::FAR_FUTURE;
         self.table.at(key.index()).word = u32::from(in_heap);
@@ -289,6 +290,31 @@ impl Core {
             self.heap.push(deadline, Waiter::Slot(key));
         }
         Some(key)
+    }
+
+    /// Whether what is in `key` waits to be granted something.
+    pub(crate) fn still_waits(&mut self, key: Key) -> bool {
+        let slot = self.table.of_token(key.token());
+        slot.is_some_and(|slot| slot.state == State::Waiting)
+    }
+
+    /// Whether it was, and does not know yet.
+    pub(crate) fn is_granted(&mut self, key: Key) -> bool {
+        let slot = self.table.slot(key);
+        slot.state == State::Done && slot.res == 0
+    }
+
+    /// Ends its wait. `false`: it waits no more.
+    pub(crate) fn grant(&mut self, key: Key, tasks: &mut Tasks) -> bool {
+        if !self.still_waits(key) {
+            return false;
+        }
+        let slot = self.table.slot(key);
+        slot.state = State::Done;
+        (slot.res, slot.word) = (0, 0);
+        let waker = slot.waker.take();
+        self.wake(waker, tasks);
+        true
     }
 
     /// The request that is pending for an await under `scope` which does not use it up.
@@ -732,7 +758,7 @@ fn waits(table: &mut Table, scopes: &mut Scopes, waiter: Waiter) -> bool {
     match waiter {
         Waiter::Slot(key) => {
             let slot = table.of_token(key.token());
-            slot.is_some_and(|slot| slot.state == State::Timer)
+            slot.is_some_and(|slot| slot.state == State::Waiting)
         }
         Waiter::Scope(key) => scopes.find(key).is_some_and(|scope| scope.armed),
     }

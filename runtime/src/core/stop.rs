@@ -114,7 +114,7 @@ impl Core {
             // Its waiter leaves; it stays armed.
             (State::InFlight | State::Done, Kind::Multishot) => {}
             (State::Queued, _) => self.cancel_queued(key),
-            (State::Timer, _) => {
+            (State::Waiting, _) => {
                 let in_heap = slot.word == IN_HEAP;
                 slot.state = State::Done;
                 (slot.res, slot.word) = (-libc::ECANCELED, 0);
@@ -263,7 +263,7 @@ impl Core {
                 return self.orphan(key);
             }
             State::Queued => self.cancel_queued(key),
-            State::Timer => {
+            State::Waiting => {
                 let in_heap = self.table.slot(key).word == IN_HEAP;
                 self.vacate(key);
                 if in_heap {
@@ -514,7 +514,7 @@ impl Core {
                         self.ask_cancel(key);
                     }
                 }
-                State::Timer => self.hit(key.index(), Cause::ENDED.number()),
+                State::Waiting => self.hit(key.index(), Cause::ENDED.number()),
                 State::Orphaned | State::Done | State::Vacant => {}
             }
         }

@@ -11,7 +11,7 @@
 //!   │                                                 (4) future dropped       (6) fetched, │
 //!   │                                                     ▼                        dropped  │
 //!   │                                                 Orphaned ──(3)──▶ vacant ◀────────────┤
-//!   └──▶ Timer ──(7) due, or cancelled──▶ Done ─────────────────────────────────────────────┘
+//!   └──▶ Waiting ──(7) due, granted, or cancelled──▶ Done ──────────────────────────────────┘
 //! ```
 //!
 //! 1, 2: `Core::start`, `Core::flush`; 3: `Core::complete`; 4: `Core::abandon`; 5, 7:
@@ -33,7 +33,8 @@ pub(crate) enum State {
     InFlight,
     Orphaned,
     Done,
-    Timer,
+    /// For a moment in the heap, or for somebody of ours to grant something.
+    Waiting,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

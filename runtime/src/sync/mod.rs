@@ -1,0 +1,18 @@
+//! Locks and the like, for the tasks of one thread (asyncio's names).
+//!
+//! Who waits has a slot, as an operation has, and is named by number: nothing points into a future
+//! (R13), and a request to stop reaches it as it reaches a read. What is handed over belongs to the
+//! waiter from then on, so that nobody overtakes it; a waiter that is dropped with it passes it on.
+
+mod condition;
+mod event;
+mod lock;
+mod queue;
+mod semaphore;
+mod waiters;
+
+pub use condition::Condition;
+pub use event::Event;
+pub use lock::{Lock, LockGuard};
+pub use queue::{LifoQueue, PriorityQueue, PutError, Queue, QueueOf, QueueShutDown, Store};
+pub use semaphore::{Permit, Semaphore};

@@ -1,0 +1,119 @@
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+
+use super::waiters::Waiters;
+use crate::checkpoint;
+use crate::current::BelongsToItsThread;
+
+/// Lets so many tasks through at a time (asyncio's `Semaphore`), in the order in which they came.
+///
+/// # Examples
+///
+/// ```
+/// use coring::sync::Semaphore;
+///
+/// coring::run(async {
+///     let two = Semaphore::new(2);
+///     let one = two.acquire().await?;
+///     let other = two.acquire().await?;
+///     assert!(two.locked());
+///     drop(one);
+///     assert_eq!(two.available(), 1);
+///     drop(other);
+///     coring::ok(())
+/// }).unwrap();
+/// ```
+pub struct Semaphore {
+    permits: Cell<usize>,
+    waiters: Waiters,
+    _thread: BelongsToItsThread,
+}
+
+impl Semaphore {
+    /// One with so many permits.
+    pub fn new(permits: usize) -> Self {
+        Self {
+            permits: Cell::new(permits),
+            waiters: Waiters::default(),
+            _thread: BelongsToItsThread::new(),
+        }
+    }
+
+    /// Waits for a permit, which is given back when it is dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping this before it completes has no effect. A permit that had come goes to
+    /// the next who waits.
+    ///
+    /// # Errors
+    /// [`Cancelled`](crate::Cancelled), or the time-out of a scope.
+    pub async fn acquire(&self) -> io::Result<Permit<'_>> {
+        if self.locked() {
+            // What is granted is a permit.
+            self.waiters.wait(|| self.release(1)).await?;
+        } else {
+            checkpoint()?;
+            self.permits.set(self.permits.get() - 1);
+        }
+        Ok(Permit(self))
+    }
+
+    /// A permit, if there is one and nobody waits for it.
+    pub fn try_acquire(&self) -> Option<Permit<'_>> {
+        if self.locked() {
+            return None;
+        }
+        self.permits.set(self.permits.get() - 1);
+        Some(Permit(self))
+    }
+
+    /// Adds permits: those who wait get them first.
+    pub fn release(&self, permits: usize) {
+        for _ in 0..permits {
+            if !self.waiters.grant() {
+                self.permits.set(self.permits.get() + 1);
+            }
+        }
+    }
+
+    /// Whether [`acquire`](Self::acquire) would wait.
+    pub fn locked(&self) -> bool {
+        self.permits.get() == 0 || !self.waiters.is_empty()
+    }
+
+    /// Permits that nobody has.
+    pub const fn available(&self) -> usize {
+        self.permits.get()
+    }
+}
+
+impl fmt::Debug for Semaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Semaphore")
+            .field("available", &self.available())
+            .field("waiters", &self.waiters.len())
+            .finish()
+    }
+}
+
+/// A permit of a [`Semaphore`]. Dropping it gives it back.
+#[derive(Debug)]
+#[must_use = "a permit is given back when it is dropped"]
+pub struct Permit<'a>(&'a Semaphore);
+
+impl Permit<'_> {
+    /// Keeps the permit from going back: the semaphore has one less from here on, until somebody
+    /// [adds](Semaphore::release) one.
+    #[expect(clippy::mem_forget, reason = "a reference is all that it has")]
+    pub fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.0.release(1);
+    }
+}

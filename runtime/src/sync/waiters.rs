@@ -1,0 +1,182 @@
+//! A queue of those who wait for something, oldest first.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use crate::current;
+use crate::error::Cause;
+use crate::inbox::RuntimeId;
+use crate::op::{Key, poll_slot};
+use crate::runtime::Runtime;
+use crate::task::TaskNumber;
+
+/// So many who have left may be in a queue, whatever else is there.
+const LEFT_MIN: usize = 32;
+
+#[derive(Default)]
+pub(super) struct Waiters(RefCell<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    queue: VecDeque<(RuntimeId, Key)>,
+    /// Waiters that have left and are in there, at the most.
+    left: usize,
+}
+
+impl Waiters {
+    /// Whether somebody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        let mut inner = self.0.borrow_mut();
+        while let Some(&(runtime, key)) = inner.queue.front() {
+            if still_waits(runtime, key) {
+                return false;
+            }
+            inner.pop();
+        }
+        true
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        let inner = self.0.borrow();
+        let waiting = inner
+            .queue
+            .iter()
+            .filter(|&&(runtime, key)| still_waits(runtime, key));
+        waiting.count()
+    }
+
+    /// Ends the wait of the one who has waited for the longest. `false`: nobody waits.
+    pub(super) fn grant(&self) -> bool {
+        loop {
+            let Some((runtime, key)) = self.0.borrow_mut().pop() else {
+                return false;
+            };
+            // Nothing is borrowed: a waker that is not ours is user code (R10).
+            if with(runtime, |runtime| runtime.grant(key)) {
+                return true;
+            }
+        }
+    }
+
+    /// Ends the waits of all who wait now.
+    pub(super) fn grant_all(&self) {
+        for _ in 0..self.len() {
+            self.grant();
+        }
+    }
+
+    /// Waits for a [`grant`](Self::grant). Somebody who is dropped, or stopped, with one that came
+    /// calls `pass_on`.
+    pub(super) const fn wait<P: FnMut()>(&self, pass_on: P) -> Wait<'_, P> {
+        Wait {
+            waiters: self,
+            stage: Stage::New,
+            pass_on,
+        }
+    }
+
+    /// A waiter has left, with its slot.
+    fn leave(&self) {
+        let mut inner = self.0.borrow_mut();
+        inner.left += 1;
+        if inner.left > inner.queue.len() / 2 + LEFT_MIN {
+            inner
+                .queue
+                .retain(|&(runtime, key)| still_waits(runtime, key));
+            inner.left = 0;
+        }
+    }
+}
+
+impl Inner {
+    fn pop(&mut self) -> Option<(RuntimeId, Key)> {
+        let first = self.queue.pop_front()?;
+        self.left = self.left.min(self.queue.len());
+        Some(first)
+    }
+}
+
+fn with(runtime: RuntimeId, f: impl FnOnce(&Runtime) -> bool) -> bool {
+    current::with_id(runtime, |runtime: Option<&Runtime>| runtime.is_some_and(f))
+}
+
+fn still_waits(runtime: RuntimeId, key: Key) -> bool {
+    with(runtime, |runtime| runtime.core().still_waits(key))
+}
+
+/// A wait in a queue.
+pub(super) struct Wait<'a, P: FnMut()> {
+    waiters: &'a Waiters,
+    stage: Stage,
+    pass_on: P,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    New,
+    Waiting(RuntimeId, Key),
+    Over,
+}
+
+impl<P: FnMut()> Unpin for Wait<'_, P> {}
+
+impl<P: FnMut()> Wait<'_, P> {
+    fn start(&mut self, waker: &Waker) -> Result<(), Cause> {
+        let waker = TaskNumber::clone_of(waker);
+        let (runtime, key) = current::with(|current| {
+            let (runtime, current) = current.ok_or(Cause::NO_RUNTIME)?;
+            Ok((runtime.id(), runtime.start_wait(current, waker)?))
+        })?;
+        self.waiters.0.borrow_mut().queue.push_back((runtime, key));
+        self.stage = Stage::Waiting(runtime, key);
+        Ok(())
+    }
+}
+
+impl<P: FnMut()> Future for Wait<'_, P> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let over = match self.stage {
+            Stage::New => self.start(cx.waker()).err().map(|cause| Err(cause.error())),
+            Stage::Waiting(runtime, key) => poll_slot(runtime, key, cx.waker()).map(|cqe| {
+                let over = cqe.result().map(drop);
+                if over.is_err() {
+                    self.waiters.leave();
+                }
+                over
+            }),
+            Stage::Over => panic!("a wait was polled after it was over"),
+        };
+        match over {
+            Some(result) => {
+                self.stage = Stage::Over;
+                Poll::Ready(result)
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<P: FnMut()> Drop for Wait<'_, P> {
+    fn drop(&mut self) {
+        let Stage::Waiting(runtime, key) = self.stage else {
+            return;
+        };
+        let granted = with(runtime, |runtime| {
+            let granted = runtime.core().is_granted(key);
+            runtime.release(key);
+            granted
+        });
+        if granted {
+            (self.pass_on)();
+        } else {
+            self.waiters.leave();
+        }
+    }
+}
