@@ -12,7 +12,7 @@ use std::process::Command;
 use coring_benches::{Server, Workload, raw, round_robin, servers};
 
 const USAGE: &str = "\
-echo [--connections 1,50,1000] [--bytes 64,1024] [--cycles 40] [--seed 1] [--baseline tokio]
+echo [--connections 1,50,1000] [--bytes 64,1024] [--cycles 40] [--seed 1] [--baseline NAME,NAME]
      [--only NAME,NAME] [--csv FILE] [--rivals[=FOLDER]]
 
 --rivals adds the servers of benches/rivals, built with `cargo build --release` there; FOLDER is
@@ -51,7 +51,7 @@ struct Arguments {
     connections: Vec<usize>,
     bytes: Vec<usize>,
     workload: Workload,
-    baseline: String,
+    baselines: Vec<String>,
     only: Option<Vec<String>>,
     csv: Option<PathBuf>,
     rivals: Option<PathBuf>,
@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 ..arguments.workload
             };
             let report = round_robin(&servers, workload)?;
-            println!("{}", report.table(&arguments.baseline));
+            println!("{}", report.table(&arguments.baselines));
             if let Some(csv) = &mut csv {
                 report.write_csv(csv)?;
             }
@@ -118,7 +118,7 @@ impl Arguments {
             connections: vec![1, 50, 1000],
             bytes: vec![64],
             workload: Workload::default(),
-            baseline: "tokio".to_owned(),
+            baselines: names("tokio,raw one-shot"),
             only: None,
             csv: None,
             rivals: None,
@@ -130,11 +130,8 @@ impl Arguments {
                 Long("bytes") => arguments.bytes = numbers(&parser.value()?.string()?)?,
                 Long("cycles") => arguments.workload.cycles = parser.value()?.parse()?,
                 Long("seed") => arguments.workload.seed = parser.value()?.parse()?,
-                Long("baseline") => arguments.baseline = parser.value()?.string()?,
-                Long("only") => {
-                    let names = parser.value()?.string()?;
-                    arguments.only = Some(names.split(',').map(str::to_owned).collect());
-                }
+                Long("baseline") => arguments.baselines = names(&parser.value()?.string()?),
+                Long("only") => arguments.only = Some(names(&parser.value()?.string()?)),
                 Long("csv") => arguments.csv = Some(parser.value()?.into()),
                 Long("rivals") => {
                     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("rivals/target/release");
@@ -146,6 +143,10 @@ impl Arguments {
         }
         Ok(Some(arguments))
     }
+}
+
+fn names(list: &str) -> Vec<String> {
+    list.split(',').map(str::to_owned).collect()
 }
 
 fn numbers(list: &str) -> Result<Vec<usize>, std::num::ParseIntError> {

@@ -30,8 +30,8 @@ const GROUPS: [&str; 9] = [
 
 /// Whose difference a table is followed by.
 const PAIRS: [(&str, &str); 11] = [
-    ("coring, woken", "coring, no limit"),
-    ("tokio, woken", "tokio, no limit"),
+    ("coring, wait_for, woken", "coring, no limit"),
+    ("tokio, timeout, woken", "tokio, no limit"),
     ("waits: raw, LINK_TIMEOUT", "waits: raw"),
     ("waits: coring, wait_for", "waits: coring"),
     ("waits: coring, timeout", "waits: coring"),
@@ -190,9 +190,12 @@ impl Runtimes<'_> {
                     .times(BATCHED),
             ],
             "spawn" => vec![
-                self.theirs("tokio, one by one", theirs::spawn),
+                self.theirs("tokio LocalSet, one by one", theirs::spawn),
+                self.theirs("tokio spawn, one by one", theirs::spawn_sent),
                 self.ours("coring, one by one", ours::spawn),
-                self.theirs("tokio, 1,000 at a time", theirs::spawn_batch)
+                self.theirs("tokio LocalSet, 1,000 at a time", theirs::spawn_batch)
+                    .times(BATCHED),
+                self.theirs("tokio spawn, 1,000 at a time", theirs::spawn_batch_sent)
                     .times(BATCHED),
                 self.ours("coring, 1,000 at a time", ours::spawn_batch)
                     .times(BATCHED),
@@ -211,13 +214,13 @@ impl Runtimes<'_> {
             "timeout" => vec![
                 self.theirs("tokio, ready", theirs::timeout_ready),
                 self.ours("coring, ready", ours::timeout_ready),
-                self.theirs("tokio, woken", |tokio, n| {
+                self.theirs("tokio, timeout, woken", |tokio, n| {
                     theirs::timeout_woken(tokio, true, n)
                 }),
                 self.theirs("tokio, no limit", |tokio, n| {
                     theirs::timeout_woken(tokio, false, n)
                 }),
-                self.ours("coring, woken", |runner, n| {
+                self.ours("coring, wait_for, woken", |runner, n| {
                     ours::timeout_woken(runner, true, n)
                 }),
                 self.ours("coring, no limit", |runner, n| {

@@ -22,7 +22,7 @@ use coring_benches::{
 };
 
 const USAGE: &str = "\
-timers [fire,cancel,beside,late] [--runs 3] [--cycles 20] [--csv FILE]";
+timers [fire,cancel,beside,late] [--runs 7] [--cycles 20] [--csv FILE]";
 
 /// The kernel walks a list of its timeouts to cancel one: among a million that takes 120 ms.
 const KERNEL_SLEEPS: u64 = 10_000;
@@ -81,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         window: Duration::from_millis(10),
         ..Schedule::default()
     };
-    let (mut runs, mut csv) = (3, None::<PathBuf>);
+    let (mut runs, mut csv) = (7, None::<PathBuf>);
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -113,6 +113,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             _ => return Err(USAGE.into()),
         };
         println!("{}{}", Host::here(), render(&rows));
+        match group.as_str() {
+            "fire" => println!("{}", render(&over_tokio(&rows, 3))),
+            "cancel" => println!("{}", render(&over_tokio(&rows, 4))),
+            _ => {}
+        }
         if let Some(csv) = csv.as_mut().filter(|_| group != "beside") {
             write!(csv, "{}", Host::here())?;
             for row in rows {
@@ -123,32 +128,79 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Runs every measurement in a process of its own, one after the other, as often as told.
+/// Runs every measurement in a process of its own, as often as told, in an order shuffled each time.
 fn children(
     heading: &[&str],
     runs: u32,
     orders: &[(&str, Order)],
 ) -> Result<Vec<Vec<String>>, Box<dyn Error>> {
     let mut rows = vec![heading.iter().map(|&word| word.to_owned()).collect()];
-    for run in 0..runs {
-        for n in [KERNEL_SLEEPS].into_iter().chain(SLEEPS) {
+    let mut random = fastrand::Rng::with_seed(1);
+    for n in [KERNEL_SLEEPS].into_iter().chain(SLEEPS) {
+        for run in 0..runs {
+            let mut turns = Vec::new();
             for keeper in KEEPERS {
-                if n > KERNEL_SLEEPS && keeper == Keeper::Coring(Timers::Kernel) {
-                    continue;
+                if n <= KERNEL_SLEEPS || keeper != Keeper::Coring(Timers::Kernel) {
+                    turns.extend(orders.iter().map(|(order, _)| (keeper, *order)));
                 }
-                for (order, _) in orders {
-                    let mut row = vec![keeper.to_string(), n.to_string(), run.to_string()];
-                    let mut words = vec![row[0].as_str(), row[1].as_str()];
-                    words.extend(Some(*order).filter(|order| !order.is_empty()));
-                    let figures = run_child(&words)?;
-                    row.extend(Some((*order).to_owned()).filter(|order| !order.is_empty()));
-                    row.extend(figures);
-                    rows.push(row);
-                }
+            }
+            random.shuffle(&mut turns);
+            for (keeper, order) in turns {
+                let mut row = vec![keeper.to_string(), n.to_string(), run.to_string()];
+                let mut words = vec![row[0].as_str(), row[1].as_str()];
+                words.extend(Some(order).filter(|order| !order.is_empty()));
+                let figures = run_child(&words)?;
+                row.extend(Some(order.to_owned()).filter(|order| !order.is_empty()));
+                row.extend(figures);
+                rows.push(row);
             }
         }
     }
+    // Stable, and no case has two rows in a run: in each the runs stay in their order.
+    let figures = if orders.len() > 1 { 4 } else { 3 };
+    rows[1..].sort_by(|one, other| case(one, figures).cmp(&case(other, figures)));
     Ok(rows)
+}
+
+/// What is measured in a row of `children`: sleeps, order if there is one, runtime.
+fn case(row: &[String], figures: usize) -> (u64, &[String], &str) {
+    (row[1].parse().unwrap_or(0), &row[3..figures], &row[0])
+}
+
+/// The figures of each case, in columns from `figures` on, over tokio's in the same run: the median
+/// and the range of all runs.
+fn over_tokio(rows: &[Vec<String>], figures: usize) -> Vec<Vec<String>> {
+    let (heading, rows) = rows.split_first().expect("there is a heading");
+    let cases: Vec<_> = rows
+        .chunk_by(|one, next| case(one, figures) == case(next, figures))
+        .collect();
+    let named = |row: &[String], name: String| {
+        let mut named = vec![name, row[1].clone()];
+        named.extend_from_slice(&row[3..figures]);
+        named
+    };
+    let mut table = vec![named(heading, "x tokio".to_owned())];
+    table[0].extend_from_slice(&heading[figures..]);
+    for runs in &cases {
+        let (sleeps, order, runtime) = case(&runs[0], figures);
+        let theirs = cases
+            .iter()
+            .find(|theirs| case(&theirs[0], figures) == (sleeps, order, "tokio"));
+        let Some(theirs) = theirs.filter(|_| runtime != "tokio") else {
+            continue;
+        };
+        let mut row = named(&runs[0], runtime.to_owned());
+        for column in figures..heading.len() {
+            let figure = |row: &[String]| row[column].parse().unwrap_or(f64::NAN);
+            let pairs = runs.iter().zip(*theirs);
+            let mut ratios: Vec<f64> = pairs.map(|(a, b)| figure(a) / figure(b)).collect();
+            ratios.sort_by(f64::total_cmp);
+            let [low, middle, high] = [0, ratios.len() / 2, ratios.len() - 1].map(|at| ratios[at]);
+            row.push(format!("{middle:.2} ({low:.2}-{high:.2})"));
+        }
+        table.push(row);
+    }
+    table
 }
 
 /// One measurement: `RUNTIME SLEEPS [ORDER]`. Prints its figures.

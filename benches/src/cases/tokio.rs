@@ -58,6 +58,42 @@ pub fn spawn_batch((runtime, local): &(Runtime, LocalSet), n: u64) -> io::Result
     })
 }
 
+/// As [`spawn`], with tasks that might go to other threads.
+///
+/// # Errors
+///
+/// None.
+pub fn spawn_sent((runtime, _): &(Runtime, LocalSet), n: u64) -> io::Result<()> {
+    runtime.block_on(async {
+        let mut sum = 0;
+        for i in 0..n {
+            sum += tokio::spawn(async move { i }).await?;
+        }
+        std::hint::black_box(sum);
+        Ok(())
+    })
+}
+
+/// As [`spawn_batch`], with tasks that might go to other threads.
+///
+/// # Errors
+///
+/// None.
+pub fn spawn_batch_sent((runtime, _): &(Runtime, LocalSet), n: u64) -> io::Result<()> {
+    runtime.block_on(async {
+        let mut tasks = Vec::with_capacity(BATCH as usize);
+        for _ in 0..n.div_ceil(BATCH) {
+            tasks.extend((0..BATCH).map(|i| tokio::spawn(async move { i })));
+            let mut sum = 0;
+            for task in tasks.drain(..) {
+                sum += task.await?;
+            }
+            std::hint::black_box(sum);
+        }
+        Ok(())
+    })
+}
+
 /// Makes `n` tasks, then awaits them all.
 ///
 /// # Errors

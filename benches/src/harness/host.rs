@@ -12,7 +12,7 @@ pub struct Host {
     pub kernel: String,
     /// The processor's name and how many cores are online.
     pub cpu: String,
-    /// The checked-out commit, with `-dirty` if the tree differs from it.
+    /// The commit that the program was built from, with `-dirty` if a source differed from it.
     pub commit: String,
     /// Coordinated universal time.
     pub date: String,
@@ -27,7 +27,7 @@ impl Host {
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")
                 .map_or_else(|_| unknown(), |text| text.trim().to_owned()),
             cpu: cpu(),
-            commit: output("git", &["describe", "--always", "--dirty", "--abbrev=12"]),
+            commit: env!("CORING_COMMIT").to_owned(),
             date: output("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
             command: command(),
         }

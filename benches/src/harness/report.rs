@@ -93,16 +93,20 @@ impl Report {
         (requests > 0).then(|| calls as f64 / requests as f64)
     }
 
-    /// The summary as text, ratios to the server called `baseline`, or else to the first one.
-    pub fn table(&self, baseline: &str) -> String {
-        let base = self
-            .servers
+    /// The summary as text: ratios to the servers called `baselines`, whose first one, or else the
+    /// first server, has quartiles too and is what tails are compared with.
+    pub fn table(&self, baselines: &[String]) -> String {
+        let place = |name: &String| self.servers.iter().position(|server| server == name);
+        let mut bases: Vec<usize> = baselines.iter().filter_map(place).collect();
+        if bases.is_empty() {
+            bases.push(0);
+        }
+        let names: Vec<&str> = bases
             .iter()
-            .position(|name| name == baseline)
-            .unwrap_or(0);
-        let baseline = self.servers.get(base).map_or("nothing", String::as_str);
-        let mut rows = vec![heading(baseline)];
-        rows.extend((0..self.servers.len()).map(|server| self.row(server, base)));
+            .map(|&base| self.servers.get(base).map_or("nothing", String::as_str))
+            .collect();
+        let mut rows = vec![heading(&names)];
+        rows.extend((0..self.servers.len()).map(|server| self.row(server, &bases)));
         let Workload {
             connections,
             message_bytes,
@@ -122,9 +126,8 @@ impl Report {
         text + &render(&rows)
     }
 
-    fn row(&self, server: usize, base: usize) -> Vec<String> {
-        let cpu = self.ratio(server, base, Sample::cpu_ns_per_request);
-        let tail = self.ratio(server, base, |sample| sample.p99_ns as f64);
+    fn row(&self, server: usize, bases: &[usize]) -> Vec<String> {
+        let tail = self.ratio(server, bases[0], |sample| sample.p99_ns as f64);
         let micros = |figure: fn(&Sample) -> u64| {
             format!(
                 "{:.1}",
@@ -132,11 +135,19 @@ impl Report {
             )
         };
         let rate = |sample: &Sample| sample.requests as f64 * 1e9 / sample.elapsed_ns as f64;
-        vec![
-            self.servers[server].clone(),
-            format!("{:.3}", cpu.median),
-            format!("{:.3}-{:.3}", cpu.lower_quartile, cpu.upper_quartile),
-            format!("{:.3}-{:.3}", cpu.low, cpu.high),
+        let mut row = vec![self.servers[server].clone()];
+        for (at, &base) in bases.iter().enumerate() {
+            let cpu = self.ratio(server, base, Sample::cpu_ns_per_request);
+            row.push(format!("{:.3}", cpu.median));
+            if at == 0 {
+                row.push(format!(
+                    "{:.3}-{:.3}",
+                    cpu.lower_quartile, cpu.upper_quartile
+                ));
+            }
+            row.push(format!("{:.3}-{:.3}", cpu.low, cpu.high));
+        }
+        row.extend([
             format!("{:.0}", self.median(server, Sample::cpu_ns_per_request)),
             format!("{:.0}", self.median(server, rate)),
             micros(|sample| sample.p50_ns),
@@ -145,7 +156,8 @@ impl Report {
             format!("{:.2}", tail.median),
             self.syscalls_per_request(server)
                 .map_or("n/a".into(), |calls| format!("{calls:.2}")),
-        ]
+        ]);
+        row
     }
 
     /// Writes every sample as a line of comma-separated values, after a commented header.
@@ -194,12 +206,14 @@ impl Report {
     }
 }
 
-fn heading(baseline: &str) -> Vec<String> {
-    [
-        "server",
-        &format!("CPU x {baseline}"),
-        "quartiles",
-        "95 %",
+fn heading(baselines: &[&str]) -> Vec<String> {
+    let mut heading = vec!["server".to_owned()];
+    for (at, baseline) in baselines.iter().enumerate() {
+        heading.push(format!("CPU x {baseline}"));
+        heading.extend((at == 0).then(|| "quartiles".to_owned()));
+        heading.push("95 %".to_owned());
+    }
+    let rest = [
         "CPU ns/req",
         "req/s",
         "p50 us",
@@ -207,9 +221,9 @@ fn heading(baseline: &str) -> Vec<String> {
         "p99.9 us",
         "p99 x",
         "syscalls/req",
-    ]
-    .map(str::to_owned)
-    .into()
+    ];
+    heading.extend(rest.map(str::to_owned));
+    heading
 }
 
 #[cfg(test)]
@@ -263,6 +277,17 @@ mod tests {
     fn a_ratio_is_taken_within_its_cycle() {
         let ratio = report().ratio(1, 0, Sample::cpu_ns_per_request);
         assert_eq!((ratio.median, ratio.low, ratio.high), (1.5, 1.5, 1.5));
+    }
+
+    #[test]
+    fn a_table_has_a_ratio_to_each_baseline() {
+        let table = report().table(&["b".to_owned(), "a".to_owned(), "nobody".to_owned()]);
+        assert!(
+            table.contains("CPU x b") && table.contains("CPU x a"),
+            "{table}"
+        );
+        let row = table.lines().last().expect("the row of b");
+        assert!(row.starts_with("b ") && row.contains(" 1.000 ") && row.contains(" 1.500 "));
     }
 
     #[test]
