@@ -59,7 +59,7 @@ fn requests() -> Result<(), Box<dyn Error>> {
             ..Workload::default()
         };
         let report = round_robin(&all, workload)?;
-        println!("{}", body(&report.table("tokio"), &report.host));
+        println!("{}", body(&report.table(&["tokio"]), &report.host));
     }
     Ok(())
 }

@@ -95,9 +95,10 @@ impl Report {
 
     /// The summary as text: ratios to the servers called `baselines`, whose first one, or else the
     /// first server, has quartiles too and is what tails are compared with.
-    pub fn table(&self, baselines: &[String]) -> String {
-        let place = |name: &String| self.servers.iter().position(|server| server == name);
-        let mut bases: Vec<usize> = baselines.iter().filter_map(place).collect();
+    pub fn table(&self, baselines: &[impl AsRef<str>]) -> String {
+        let place = |name: &str| self.servers.iter().position(|server| server == name);
+        let names = baselines.iter().map(AsRef::as_ref);
+        let mut bases: Vec<usize> = names.filter_map(place).collect();
         if bases.is_empty() {
             bases.push(0);
         }
@@ -281,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_table_has_a_ratio_to_each_baseline() {
-        let table = report().table(&["b".to_owned(), "a".to_owned(), "nobody".to_owned()]);
+        let table = report().table(&["b", "a", "nobody"]);
         assert!(
             table.contains("CPU x b") && table.contains("CPU x a"),
             "{table}"
