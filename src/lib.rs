@@ -42,12 +42,14 @@
 
 pub use coring_io::{fs, net};
 pub use coring_runtime::{
-    BufResult, Builder, CancelScope, Cancellable, Cancelled, Cqe, DriverKind, Expiry, Failure,
-    Features, Handle, Instant, IoBuf, IoBufMut, Multishot, Op, Operation, Outcome, Partial, Polled,
-    Reason, RemoteTask, Request, Runner, Scratch, SetupFlags, Shielded, Slice, Stats, TRANSFER_MAX,
-    Task, TaskBuilder, TaskRef, TimedOut, Timer, Timers, Token, Unavailable, all_tasks,
-    cancellable, checkpoint, create_task, current_task, is_cancelled, is_timed_out, now, ok, run,
-    shield, shielded, sim, submit, submit_multishot, sync, transfer_len, yield_now,
+    AsCompleted, BufResult, Builder, CancelScope, Cancellable, Cancelled, Cqe, DriverKind, Expiry,
+    Failure, Features, Gather, GatherAll, GroupError, Handle, Instant, IoBuf, IoBufMut, Multishot,
+    Op, Operation, Outcome, Partial, Polled, Race, RaceAll, Raced, RacedAll, Reason, RemoteTask,
+    Request, ReturnWhen, Runner, Scratch, SettleAll, Settled, SetupFlags, Shielded, Slice, Started,
+    Stats, TRANSFER_MAX, Task, TaskBuilder, TaskGroup, TaskRef, TimedOut, Timer, Timers, Token,
+    Unavailable, all_tasks, as_completed, cancellable, checkpoint, create_task, current_task,
+    gather, gather_all, is_cancelled, is_timed_out, now, ok, race, race_all, run, shield, shielded,
+    sim, submit, submit_multishot, sync, task_group, transfer_len, wait, winner, yield_now,
 };
 pub use coring_timer::{
     Expired, Interval, Timeout, WaitFor, interval, shielded_for, sleep, sleep_until, timeout,

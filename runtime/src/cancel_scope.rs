@@ -11,7 +11,7 @@ use crate::Instant;
 use crate::current::{self, BelongsToItsThread};
 use crate::inbox::RuntimeId;
 use crate::runtime::Runtime;
-use crate::scope::{Deadline, ScopeIndex, ScopeKey};
+use crate::scope::{Border, Deadline, ScopeIndex, ScopeKey};
 use crate::task::TaskNumber;
 
 /// A scope with a deadline: what is polled in it is asked to stop when that passes.
@@ -21,7 +21,7 @@ use crate::task::TaskNumber;
 /// about to sleep. So a scope around something that is ready costs next to nothing.
 pub struct CancelScope {
     deadline: Deadline,
-    shield: bool,
+    border: Border,
     stage: Stage,
     /// When it is open: where, and which scope.
     runtime: RuntimeId,
@@ -79,14 +79,50 @@ impl CancelScope {
     /// behind it.
     #[must_use]
     pub const fn shielded(mut self) -> Self {
-        self.shield = true;
+        self.border = Border::Shield;
         self
+    }
+
+    /// A scope without a deadline for one of several futures that are awaited at once. A request
+    /// from further out is each one's own to hear; one that [`cancel`](Self::cancel) makes here
+    /// leaves tasks running that are awaited in there, as asyncio's `gather` does.
+    pub const fn branch() -> Self {
+        let mut scope = Self::new(Deadline::NEVER);
+        scope.border = Border::Branch;
+        scope
+    }
+
+    /// A scope that is opened where it is made, around which the running code is.
+    pub(crate) fn open() -> Self {
+        let mut scope = Self::new(Deadline::NEVER);
+        scope.begin();
+        scope
+    }
+
+    /// Opens it here, if it is not open yet.
+    pub(crate) fn begin(&mut self) {
+        if self.stage == Stage::New {
+            current::with(|current| {
+                if let Some((runtime, current)) = current {
+                    let outer = runtime.scope_here(current);
+                    self.open_below(runtime, outer);
+                }
+            });
+        }
+    }
+
+    /// Names it for whoever else is to ask it to stop.
+    pub(crate) const fn handle(&self) -> ScopeHandle {
+        ScopeHandle {
+            runtime: self.runtime,
+            key: self.key,
+        }
     }
 
     const fn new(deadline: Deadline) -> Self {
         Self {
             deadline,
-            shield: false,
+            border: Border::Open,
             stage: Stage::New,
             runtime: RuntimeId::NONE,
             key: ScopeKey::NONE,
@@ -125,7 +161,8 @@ impl CancelScope {
     fn enter(&mut self) -> Option<ScopeIndex> {
         current::with(|current| {
             let (runtime, current) = current?;
-            if self.stage == Stage::New && self.deadline.can_wait() && !self.shield {
+            let open = self.border == Border::Open;
+            if self.stage == Stage::New && self.deadline.can_wait() && open {
                 // Nothing is made for a body that does not wait.
                 if current.scope.get() == ScopeIndex::LAZY {
                     runtime.scope_here(current); // There is one at a time.
@@ -137,7 +174,7 @@ impl CancelScope {
             }
             let outer = runtime.scope_here(current);
             match self.stage {
-                Stage::New => self.open(runtime, outer),
+                Stage::New => self.open_below(runtime, outer),
                 Stage::Open if self.runtime == runtime.id() => {
                     runtime.with_core(|core| core.reattach_scope(self.key.index, outer));
                 }
@@ -149,9 +186,9 @@ impl CancelScope {
         })
     }
 
-    fn open(&mut self, runtime: &Runtime, outer: ScopeIndex) {
-        let (deadline, shield) = (self.deadline, self.shield);
-        self.key = runtime.with_core(|core| core.open_scope(outer, deadline, shield));
+    fn open_below(&mut self, runtime: &Runtime, outer: ScopeIndex) {
+        let (deadline, border) = (self.deadline, self.border);
+        self.key = runtime.with_core(|core| core.open_scope(outer, deadline, border));
         self.runtime = runtime.id();
         self.stage = Stage::Open;
     }
@@ -166,12 +203,22 @@ impl CancelScope {
             };
             if self.stage == Stage::New {
                 let outer = runtime.scope_here(current);
-                self.open(runtime, outer);
+                self.open_below(runtime, outer);
             }
             self.stage == Stage::Open
                 && self.runtime == runtime.id()
                 && runtime.with_core(|core| core.scope_pending(self.key, waker))
         })
+    }
+
+    /// Asks the body to stop now, as if the deadline had passed. A body that has not begun is polled
+    /// with the request pending: it runs to its first await (contract C3).
+    pub fn cancel(&mut self) {
+        match self.stage {
+            Stage::New => self.deadline = Deadline::after(Duration::ZERO),
+            Stage::Open => self.handle().cancel(),
+            Stage::Closed => {}
+        }
     }
 
     /// Whether the deadline has passed, and nobody further out asked the body to stop since.
@@ -180,6 +227,18 @@ impl CancelScope {
             && current::with_id(self.runtime, |runtime: Option<&Runtime>| {
                 runtime.is_some_and(|runtime| runtime.core().is_timed_out(self.key))
             })
+    }
+
+    /// Requests from further out that were heard of in the scope are pending anew: what comes out of
+    /// it does not say so.
+    pub(crate) fn hand_back(&mut self) {
+        if self.stage == Stage::Open {
+            current::with_id(self.runtime, |runtime: Option<&Runtime>| {
+                if let Some(runtime) = runtime {
+                    runtime.core().scopes.ask_outer_again(self.key.index);
+                }
+            });
+        }
     }
 
     /// [`close`](Self::close), where a cancellation stands for what a dropped body would have
@@ -230,6 +289,23 @@ impl fmt::Debug for CancelScope {
         f.debug_struct("CancelScope")
             .field("stage", &stage)
             .finish_non_exhaustive()
+    }
+}
+
+/// A scope, for who asks it to stop from elsewhere.
+#[derive(Clone, Copy)]
+pub(crate) struct ScopeHandle {
+    runtime: RuntimeId,
+    key: ScopeKey,
+}
+
+impl ScopeHandle {
+    pub(crate) fn cancel(self) {
+        current::with_id(self.runtime, |runtime: Option<&Runtime>| {
+            if let Some(runtime) = runtime {
+                runtime.cancel_scope(self.key);
+            }
+        });
     }
 }
 

@@ -18,11 +18,13 @@ compile_error!("coring runs on Linux on 64 bits only");
 mod buf;
 mod cancel_scope;
 mod cancellable;
+mod combine;
 mod core;
 mod current;
 mod debris;
 mod driver;
 mod error;
+mod group;
 mod handle;
 mod inbox;
 mod instant;
@@ -40,8 +42,15 @@ use std::io;
 pub use buf::{BufResult, IoBuf, IoBufMut, Slice, TRANSFER_MAX, transfer_len};
 pub use cancel_scope::{CancelScope, Expiry, Polled};
 pub use cancellable::{Cancellable, Shielded, cancellable, shielded};
+pub use combine::{
+    AsCompleted, Gather, GatherAll, Race, RaceAll, Raced, RacedAll, ReturnWhen, SettleAll, Settled,
+    as_completed, gather_all, race_all, wait, winner,
+};
+#[doc(hidden)]
+pub use combine::{gather as gather_tuple, race as race_tuple};
 pub use driver::{DriverKind, Features, Reason, Request, Scratch, SetupFlags, Unavailable, sim};
 pub use error::{Cancelled, Failure, Outcome, Partial, TimedOut, is_cancelled, is_timed_out};
+pub use group::{GroupError, Started, TaskGroup, task_group};
 pub use handle::{Handle, RemoteTask};
 pub use instant::Instant;
 pub use op::{Cqe, Multishot, Op, Operation, Token, submit, submit_multishot};

@@ -18,7 +18,7 @@ use crate::error::Cause;
 use crate::inbox::{Inbox, RuntimeId};
 use crate::op::table::Key;
 use crate::op::{Cqe, Orphan};
-use crate::scope::{Deadline, ScopeIndex, ScopeKey};
+use crate::scope::{Border, Deadline, ScopeIndex, ScopeKey};
 use crate::task::{TaskCell, TaskNumber, Tasks};
 use crate::timers::Timers;
 
@@ -333,7 +333,7 @@ impl Runtime {
             scope.set(
                 self.core()
                     .scopes
-                    .open(ScopeIndex::NONE, Deadline::NEVER, false)
+                    .open(ScopeIndex::NONE, Deadline::NEVER, Border::Open)
                     .index,
             );
         }
@@ -358,7 +358,7 @@ impl Runtime {
             ScopeIndex::LAZY => {
                 let deadline = current.lazy_deadline.get();
                 let outer = self.make_scope(current, current.lazy_outer.get());
-                self.core().open_scope(outer, deadline, false).index
+                self.core().open_scope(outer, deadline, Border::Open).index
             }
             ScopeIndex::NONE => match self.tasks().get(current.task.get()) {
                 Some(cell) => self.root_scope(cell),
@@ -366,6 +366,12 @@ impl Runtime {
             },
             made => made,
         }
+    }
+
+    /// Asks a scope to stop, if it has not been closed.
+    pub(crate) fn cancel_scope(&self, key: ScopeKey) {
+        self.with_core(|core| core.cancel_scope(key));
+        self.tell_host();
     }
 
     /// Closes a scope. What still waits in it belongs to the scope around it.

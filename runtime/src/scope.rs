@@ -119,6 +119,19 @@ impl Deadline {
     }
 }
 
+/// What requests from further out meet where a scope begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Border {
+    /// They are for what is in there as for what is around it.
+    Open,
+    /// They stop, as deadlines do: the first await behind the scope hears of them.
+    Shield,
+    /// One of several branches that are awaited at once: each has its copy of a request, which it
+    /// uses up alone. A request that is made at a branch itself is its siblings': it leaves tasks
+    /// running that are awaited in there.
+    Branch,
+}
+
 pub(crate) struct Scope {
     /// Counts the scopes that this place has had.
     generation: u32,
@@ -141,8 +154,7 @@ const _: () = assert!(size_of::<Scope>() == 32);
 /// What a scope has that has a deadline, or was asked to stop.
 pub(crate) struct Cold {
     pub(crate) deadline: Deadline,
-    /// Requests and deadlines from further out stop here: the first await behind it hears of them.
-    shield: bool,
+    border: Border,
     /// The deadline has passed and the request is made.
     pub(crate) fired: bool,
     /// Its body has been polled once more, for what was done and not fetched when it fired.
@@ -205,7 +217,7 @@ impl Scopes {
         &mut self,
         parent: ScopeIndex,
         deadline: Deadline,
-        shield: bool,
+        border: Border,
     ) -> ScopeKey {
         self.used += 1;
         if self.vacant == ScopeIndex::NONE {
@@ -218,18 +230,21 @@ impl Scopes {
         let generation = scope.generation;
         self.vacant = vacant;
         self.link(index, parent);
-        if deadline != Deadline::NEVER {
-            self.timed += 1;
+        if deadline != Deadline::NEVER || border != Border::Open {
+            self.timed += usize::from(deadline != Deadline::NEVER);
             let asked = self.first_pending(parent);
             let cold = self.cold(index);
             cold.deadline = deadline;
+            cold.border = border;
             if let Some(number) = asked {
                 // Not before this scope: nobody has heard of it, and what is below here may.
                 cold.began = number - 1;
             }
-        }
-        if shield {
-            self.cold(index).shield = true;
+            if border == Border::Branch
+                && let Some(number) = self.last_pending(parent)
+            {
+                self.ask(index, number);
+            }
         }
         ScopeKey { index, generation }
     }
@@ -277,7 +292,7 @@ impl Scopes {
         if let Some(cold) = self.cold.get_mut(at as usize) {
             self.vacant_cold = cold.carrier;
             // What is not written here was left so when the place became vacant.
-            cold.shield = false;
+            cold.border = Border::Open;
             cold.fired = false;
             cold.nudged = false;
             cold.arming = false;
@@ -292,7 +307,7 @@ impl Scopes {
         }
         self.cold.push(Cold {
             deadline: Deadline::NEVER,
-            shield: false,
+            border: Border::Open,
             fired: false,
             nudged: false,
             arming: false,
@@ -446,8 +461,16 @@ impl Scopes {
         self.scopes[index.0 as usize].parent
     }
 
+    fn border(&self, index: ScopeIndex) -> Border {
+        self.cold_of(index).map_or(Border::Open, |cold| cold.border)
+    }
+
     pub(crate) fn is_shield(&self, index: ScopeIndex) -> bool {
-        self.cold_of(index).is_some_and(|cold| cold.shield)
+        self.border(index) == Border::Shield
+    }
+
+    pub(crate) fn is_branch(&self, index: ScopeIndex) -> bool {
+        self.border(index) == Border::Branch
     }
 
     fn children(&self, index: ScopeIndex) -> impl Iterator<Item = ScopeIndex> {
@@ -486,7 +509,7 @@ impl Scopes {
                 {
                     nearest = Some((deadline, at));
                 }
-                if cold.shield {
+                if cold.border == Border::Shield {
                     outer = ScopeIndex::NONE;
                 }
             }
@@ -523,8 +546,15 @@ impl Scopes {
         cold.cancelling = cold.cancelling.saturating_sub(1);
         let left = cold.cancelling;
         if left == 0 {
-            let pending = take(&mut cold.pending);
-            self.asked -= usize::from(pending != 0);
+            let number = take(&mut cold.pending);
+            self.asked -= usize::from(number != 0);
+            // And the copies of it.
+            for at in self.from(root) {
+                if number != 0 && self.is_branch(at) && self.cold(at).pending == number {
+                    self.cold(at).pending = 0;
+                    self.asked -= 1;
+                }
+            }
         }
         left
     }
@@ -603,14 +633,36 @@ impl Scopes {
 
     /// The earliest request that is pending from `index` outwards.
     fn first_pending(&self, index: ScopeIndex) -> Option<u64> {
-        if self.asked == 0 {
-            return None;
-        }
+        self.all_pending(index).min()
+    }
+
+    /// The latest one.
+    fn last_pending(&self, index: ScopeIndex) -> Option<u64> {
+        self.all_pending(index).max()
+    }
+
+    /// The latest one that is for tasks too which are awaited there.
+    pub(crate) fn pending_for_tasks(&self, index: ScopeIndex) -> Option<u64> {
+        self.all_pending(index)
+            .filter(|&number| !self.is_for_branch_alone(index, number))
+            .max()
+    }
+
+    /// Whether a branch from `index` outwards was asked so by its siblings.
+    fn is_for_branch_alone(&self, index: ScopeIndex, number: u64) -> bool {
+        self.outwards(index)
+            .any(|at| self.is_branch(at) && self.last_request(at) == number)
+    }
+
+    /// The requests that are pending from `index` outwards.
+    fn all_pending(&self, index: ScopeIndex) -> impl Iterator<Item = u64> {
+        let index = if self.asked == 0 {
+            ScopeIndex::NONE
+        } else {
+            index
+        };
         let colds = self.outwards(index).filter_map(|at| self.cold_of(at));
-        colds
-            .map(|cold| cold.pending)
-            .filter(|&number| number != 0)
-            .min()
+        colds.map(|cold| cold.pending).filter(|&number| number != 0)
     }
 
     /// Uses up the request that is pending from `index` outwards, if there is one (C7).
@@ -646,6 +698,18 @@ impl Scopes {
                 f(cold, &mut self.asked);
             }
             at = outer;
+        }
+    }
+
+    /// What was asked further out since this scope began is pending there anew.
+    pub(crate) fn ask_outer_again(&mut self, index: ScopeIndex) {
+        let began = self.cold_of(index).map_or(0, |cold| cold.began);
+        let outer: Vec<ScopeIndex> = self.outwards(self.outer(index)).collect();
+        for at in outer {
+            let number = self.last_request(at);
+            if number > began {
+                self.ask(at, number);
+            }
         }
     }
 

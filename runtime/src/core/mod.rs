@@ -326,6 +326,15 @@ impl Core {
         self.scopes.pending(scope)
     }
 
+    /// The same, for a task that is awaited under `scope`.
+    pub(crate) fn pending_for_tasks(&mut self, scope: ScopeIndex) -> Option<u64> {
+        if self.scopes.is_quiet() {
+            return None;
+        }
+        self.nearest_deadline(scope);
+        self.scopes.pending_for_tasks(scope)
+    }
+
     /// Whether a new sleep is to be a kernel timeout.
     pub(crate) const fn sleeps_in_kernel(&self) -> bool {
         match self.timers {

@@ -6,7 +6,7 @@ use crate::debris::{Item, Remains};
 use crate::error::Cause;
 use crate::op::table::{Cancel, Key, Kind, Links, NO_SLOT, State};
 use crate::op::{Orphan, Token, is_stopped};
-use crate::scope::{Cold, Deadline, ScopeIndex, ScopeKey};
+use crate::scope::{Border, Cold, Deadline, ScopeIndex, ScopeKey};
 use crate::timers::Waiter;
 use std::rc::Rc;
 use std::task::Waker;
@@ -48,6 +48,13 @@ impl Core {
         self.request(scope, None)
     }
 
+    /// Whoever has opened `scope` asks it to stop. Once: that stands.
+    pub(crate) fn cancel_scope(&mut self, key: ScopeKey) {
+        if self.scopes.find(key).is_some_and(|scope| !scope.fired) {
+            self.fire(key.index);
+        }
+    }
+
     /// Asks everything below `scope` to stop. Gives the number of the request.
     pub(crate) fn request(&mut self, scope: ScopeIndex, reason: Option<Rc<str>>) -> u64 {
         let number = self.scopes.request(scope, reason);
@@ -69,8 +76,13 @@ impl Core {
 
     /// Takes a request to everything below `scope`.
     fn spread(&mut self, scope: ScopeIndex, number: u64) {
+        // What its siblings ask of a branch leaves tasks running that it awaits.
+        let for_tasks = self.scopes.last_request(scope) != number || !self.scopes.is_branch(scope);
         for at in self.scopes.from(scope) {
-            if self.scopes.at(at).first_join != NO_TASK {
+            if at != scope && self.scopes.is_branch(at) {
+                self.scopes.ask(at, number);
+            }
+            if for_tasks && self.scopes.at(at).first_join != NO_TASK {
                 let key = self.scopes.key_of(at);
                 self.debris.push(Item::Forward(key, number));
             }
@@ -370,9 +382,9 @@ impl Core {
         &mut self,
         parent: ScopeIndex,
         deadline: Deadline,
-        shield: bool,
+        border: Border,
     ) -> ScopeKey {
-        let key = self.scopes.open(parent, deadline, shield);
+        let key = self.scopes.open(parent, deadline, border);
         if deadline.moment().is_some() {
             // Made from a clock that may have been read after the loop's: its first await looks.
             self.clock = None;
@@ -454,11 +466,14 @@ impl Core {
         self.scopes.has_only(scope, leaf) && self.table.at(leaf).next == NO_SLOT
     }
 
-    /// What is registered from `scope` downwards: operations, sleeps, and tasks that are awaited.
+    /// What is registered from `scope` downwards: operations, sleeps, and, but for a branch, which
+    /// leaves them running, tasks that are awaited.
     fn leaves(&mut self, scope: ScopeIndex) -> Leaves {
         let mut left = Leaves::None;
+        let awaits = !self.scopes.is_branch(scope);
         for at in self.scopes.from(scope) {
-            if self.scopes.at(at).first_join != NO_TASK || self.scopes.has_shield(at) {
+            let joined = awaits && self.scopes.at(at).first_join != NO_TASK;
+            if joined || self.scopes.has_shield(at) {
                 return Leaves::Waiting;
             }
             let mut leaf = self.scopes.at(at).first_leaf;

@@ -9,7 +9,7 @@ mod event;
 mod lock;
 mod queue;
 mod semaphore;
-mod waiters;
+pub(crate) mod waiters;
 
 pub use condition::Condition;
 pub use event::Event;

@@ -18,7 +18,7 @@ use crate::task::TaskNumber;
 const LEFT_MIN: usize = 32;
 
 #[derive(Default)]
-pub(super) struct Waiters(RefCell<Inner>);
+pub(crate) struct Waiters(RefCell<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -29,7 +29,7 @@ struct Inner {
 
 impl Waiters {
     /// Whether somebody waits.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let mut inner = self.0.borrow_mut();
         while let Some(&(runtime, key)) = inner.queue.front() {
             if still_waits(runtime, key) {
@@ -41,7 +41,7 @@ impl Waiters {
     }
 
     /// How many wait.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let inner = self.0.borrow();
         let waiting = inner
             .queue
@@ -51,7 +51,7 @@ impl Waiters {
     }
 
     /// Ends the wait of the one who has waited for the longest. `false`: nobody waits.
-    pub(super) fn grant(&self) -> bool {
+    pub(crate) fn grant(&self) -> bool {
         loop {
             let Some((runtime, key)) = self.0.borrow_mut().pop() else {
                 return false;
@@ -64,7 +64,7 @@ impl Waiters {
     }
 
     /// Ends the waits of all who wait now.
-    pub(super) fn grant_all(&self) {
+    pub(crate) fn grant_all(&self) {
         for _ in 0..self.len() {
             self.grant();
         }
@@ -72,7 +72,7 @@ impl Waiters {
 
     /// Waits for a [`grant`](Self::grant). Somebody who is dropped, or stopped, with one that came
     /// calls `pass_on`.
-    pub(super) const fn wait<P: FnMut()>(&self, pass_on: P) -> Wait<'_, P> {
+    pub(crate) const fn wait<P: FnMut()>(&self, pass_on: P) -> Wait<'_, P> {
         Wait {
             waiters: self,
             stage: Stage::New,
@@ -110,7 +110,7 @@ fn still_waits(runtime: RuntimeId, key: Key) -> bool {
 }
 
 /// A wait in a queue.
-pub(super) struct Wait<'a, P: FnMut()> {
+pub(crate) struct Wait<'a, P: FnMut()> {
     waiters: &'a Waiters,
     stage: Stage,
     pass_on: P,

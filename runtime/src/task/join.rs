@@ -91,7 +91,7 @@ impl Runtime {
             ScopeIndex::NONE => {
                 // A request that is pending is forwarded, as one that comes later is. It is used
                 // up when the task has used it up.
-                let pending = self.with_core(|core| core.pending(scope));
+                let pending = self.with_core(|core| core.pending_for_tasks(scope));
                 self.link_join(cell, scope);
                 if let Some(number) = pending {
                     self.forward(cell, number);
@@ -99,7 +99,7 @@ impl Runtime {
             }
             _ => {
                 self.move_join(cell, scope);
-                let pending = self.with_core(|core| core.pending(scope));
+                let pending = self.with_core(|core| core.pending_for_tasks(scope));
                 if let Some(number) = pending
                     && number > cell.join().cause.get()
                 {

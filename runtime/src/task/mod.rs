@@ -179,15 +179,20 @@ impl<T> Task<T> {
 
     /// One poll. `joins`: a request that reaches the one who polls is forwarded.
     fn poll_output(&self, cx: &mut Context<'_>, joins: bool) -> Poll<T> {
+        self.poll_end(cx, joins).map(|()| self.output())
+    }
+
+    /// The same, for who leaves the output where it is.
+    pub(crate) fn poll_end(&self, cx: &mut Context<'_>, joins: bool) -> Poll<()> {
         let TaskRef { cell, runtime, .. } = &self.task;
         if cell.is_done() {
-            return Poll::Ready(self.output());
+            return Poll::Ready(());
         }
         let old = cell.set_joiner(cx.waker());
         drop(old);
         // The waker's clone and drop are user code, in which the task may have ended.
         if cell.is_done() {
-            return Poll::Ready(self.output());
+            return Poll::Ready(());
         }
         let joined = current::with(|current| {
             let (owner, current) = current.filter(|(owner, _)| joins && owner.id() == *runtime)?;
@@ -201,7 +206,13 @@ impl<T> Task<T> {
         Poll::Pending
     }
 
-    fn output(&self) -> T {
+    /// Calls `f` with the output. `None`: it has not ended, or panicked.
+    pub(crate) fn with_output<R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
+        // SAFETY: made by `spawn` of a future with output `T`.
+        unsafe { self.task.cell.with_output(f) }
+    }
+
+    pub(crate) fn output(&self) -> T {
         // SAFETY: made by `spawn` of a future with output `T`, and done.
         match unsafe { self.task.cell.take::<T>() } {
             Some(Ok(output)) => output,
@@ -217,13 +228,7 @@ impl<T> Task<T> {
 impl<T: Outcome> Task<T> {
     /// Whether the task has ended, and what it came to is the error of a cancellation.
     pub fn cancelled(&self) -> bool {
-        // SAFETY: made by `spawn` of a future with output `T`.
-        unsafe {
-            self.task
-                .cell
-                .with_output(|output: &T| output.is_cancelled())
-        }
-        .unwrap_or(false)
+        self.with_output(Outcome::is_cancelled).unwrap_or(false)
     }
 }
 

@@ -1,0 +1,211 @@
+//! Several futures awaited at once, in one task: `gather!`, `race!`, and waiting for tasks.
+//!
+//! Each future is a branch with a scope of its own, so that a request to stop reaches every one of
+//! them, and so that one can be asked to stop because of what became of another. A branch is not
+//! dropped while anything of coring's is below it: it is asked, and drained (C5).
+
+#[expect(non_snake_case, reason = "a field is called as its type")]
+mod branches;
+mod gather;
+mod race;
+mod wait;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use pin_project_lite::pin_project;
+
+use branches::{Branches, Futures};
+pub use gather::{Gather, GatherAll, SettleAll, Settled, gather, gather_all};
+pub use race::{Race, RaceAll, Raced, RacedAll, race, race_all, winner};
+pub use wait::{AsCompleted, ReturnWhen, as_completed, wait};
+
+use crate::cancel_scope::{CancelScope, Polled};
+
+pin_project! {
+    /// One of the futures that are awaited at once.
+    pub struct Branch<F: Future> {
+        #[pin]
+        future: Option<F>,
+        scope: CancelScope,
+        output: Option<F::Output>,
+    }
+}
+
+impl<F: Future> Branch<F> {
+    pub(crate) const fn new(future: F) -> Self {
+        Self {
+            future: Some(future),
+            scope: CancelScope::branch(),
+            output: None,
+        }
+    }
+
+    /// Opens its scope, before any of them is polled: a request that is pending by now is each one's.
+    pub(crate) fn begin(self: Pin<&mut Self>) {
+        self.project().scope.begin();
+    }
+
+    pub(crate) fn cancel(self: Pin<&mut Self>) {
+        self.project().scope.cancel();
+    }
+
+    /// What it came to. `None`: it knew nothing of coring, and was dropped when it was asked to
+    /// stop.
+    pub(crate) fn take(self: Pin<&mut Self>) -> Option<F::Output> {
+        self.project().output.take()
+    }
+
+    /// One poll of a branch that is not over.
+    ///
+    /// `true`: it is over now, and what it came to stops the others.
+    pub(crate) fn poll_once<R: Rule<F::Output>>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            return false;
+        };
+        let output = match this.scope.poll(future, cx) {
+            Polled::Pending => return false,
+            Polled::Ready(output) => Some(output),
+            Polled::Abandoned => None,
+        };
+        this.future.set(None);
+        this.scope.close();
+        *this.output = output;
+        this.output.as_ref().is_some_and(R::stops)
+    }
+
+    pub(crate) const fn is_over(&self) -> bool {
+        self.future.is_none()
+    }
+}
+
+impl<F: Future> fmt::Debug for Branch<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Branch")
+            .field("over", &self.is_over())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which output has the other branches stop.
+pub trait Rule<O> {
+    #[doc(hidden)]
+    fn stops(output: &O) -> bool;
+}
+
+/// The first error: [`gather`].
+#[derive(Debug)]
+pub struct OnError;
+/// The first output of all: [`race`].
+#[derive(Debug)]
+pub struct OnFirst;
+/// None.
+#[derive(Debug)]
+pub struct Never;
+
+impl<T, E> Rule<Result<T, E>> for OnError {
+    fn stops(output: &Result<T, E>) -> bool {
+        output.is_err()
+    }
+}
+
+impl<O> Rule<O> for OnFirst {
+    fn stops(_: &O) -> bool {
+        true
+    }
+}
+
+impl<O> Rule<O> for Never {
+    fn stops(_: &O) -> bool {
+        false
+    }
+}
+
+pin_project! {
+    /// A branch among many: it says which one it is when it is over.
+    struct Numbered<F: Future> {
+        place: usize,
+        #[pin]
+        branch: Branch<F>,
+    }
+}
+
+impl<F: Future> Future for Numbered<F> {
+    type Output = (usize, Option<F::Output>);
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        this.branch.as_mut().poll_once::<Never>(cx);
+        if this.branch.is_over() {
+            Poll::Ready((*this.place, this.branch.take()))
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+/// Any number of branches of one type. Only those are polled that were woken.
+struct Many<F: Future> {
+    branches: FuturesUnordered<Numbered<F>>,
+    outputs: Vec<Option<F::Output>>,
+    begun: bool,
+    /// The first whose output has stopped the others.
+    first: Option<usize>,
+}
+
+impl<F: Future> Many<F> {
+    fn new(futures: impl IntoIterator<Item = F>) -> Self {
+        let numbered = futures.into_iter().enumerate();
+        let branches: FuturesUnordered<_> = numbered
+            .map(|(place, future)| Numbered {
+                place,
+                branch: Branch::new(future),
+            })
+            .collect();
+        let outputs = std::iter::repeat_with(|| None)
+            .take(branches.len())
+            .collect();
+        Self {
+            branches,
+            outputs,
+            begun: false,
+            first: None,
+        }
+    }
+
+    /// Ready when all are over.
+    fn poll_all<R: Rule<F::Output>>(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !std::mem::replace(&mut self.begun, true) {
+            for branch in Pin::new(&mut self.branches).iter_pin_mut() {
+                branch.project().branch.begin();
+            }
+        }
+        while let Some((place, output)) = std::task::ready!(self.branches.poll_next_unpin(cx)) {
+            let stops = output.as_ref().is_some_and(R::stops);
+            self.outputs[place] = output;
+            if stops && self.first.is_none() {
+                self.first = Some(place);
+                // Each is woken by that, and polled again.
+                for branch in Pin::new(&mut self.branches).iter_pin_mut() {
+                    branch.project().branch.cancel();
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<F: Future> fmt::Debug for Many<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Many")
+            .field("left", &self.branches.len())
+            .finish_non_exhaustive()
+    }
+}
