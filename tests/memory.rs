@@ -116,3 +116,27 @@ fn sleeping_task_costs_under_400_bytes() {
 fn show(what: &str, bytes: usize) {
     eprintln!("{what} costs {bytes} bytes");
 }
+
+#[test]
+fn ended_runner_is_freed_when_its_last_wait_has_told_so() {
+    let world = World::uring();
+    let cost = |polled: bool| {
+        let lock = coring::sync::Lock::new(());
+        let _held = lock.try_acquire().expect("it is free");
+        let before = live_bytes();
+        let mut runner = world.runner();
+        let mut waits = Box::pin(lock.acquire());
+        runner.run(async { assert!(poll_once(&mut waits).await.is_pending()) });
+        drop(runner);
+        if polled {
+            let over = futures_util::FutureExt::now_or_never(&mut waits);
+            over.expect("R9")
+                .map(drop)
+                .expect_err("its runner has ended");
+        }
+        drop(waits);
+        live_bytes() - before
+    };
+    cost(false); // Fills the pool of inboxes.
+    assert_eq!(cost(true), cost(false));
+}

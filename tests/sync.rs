@@ -3,14 +3,17 @@
 
 mod common;
 
+use std::cell::RefCell;
+use std::future::Future;
 use std::rc::Rc;
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::time::Duration;
 
 use common::*;
 use coring::sync::{
     Condition, Event, LifoQueue, Lock, PriorityQueue, Queue, QueueShutDown, Semaphore,
 };
-use coring::{BufResult, create_task, is_cancelled, sleep, timeout, wait_for, yield_now};
+use coring::{BufResult, Runner, create_task, is_cancelled, sleep, timeout, wait_for, yield_now};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 
@@ -384,4 +387,146 @@ each_driver! {
         drop(held);
         assert!(!lock.locked());
     }
+
+    fn permit_that_a_wakers_clone_gives_back_is_not_missed(world) {
+        world.run(async {
+            let lock: &'static Lock = Box::leak(Box::new(Lock::new(())));
+            let held = lock.acquire().await.expect("it is free");
+            let waker = waker_that_runs(move || drop(held));
+            let mut wait = Box::pin(lock.acquire());
+            assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+            let queue: &'static Queue<u8> = Box::leak(Box::new(Queue::new(0)));
+            let waker = waker_that_runs(|| queue.try_put(1).expect("there is room"));
+            let mut wait = Box::pin(queue.get());
+            assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+        });
+    }
+
+    fn shutdown_tells_all_though_more_was_done_than_got_and_a_drop_panics(world) {
+        struct Bomb(bool);
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                assert!(!self.0, "a bomb");
+            }
+        }
+        world.run(async {
+            let queue = Queue::new(0);
+            for n in 0..2 {
+                queue.put(n).await.expect("there is room");
+                queue.task_done();
+            }
+            queue.shutdown(true);
+            let queue = Rc::new(Queue::new(1));
+            queue.put(Bomb(true)).await.expect("there is room");
+            let puts = queue.clone();
+            let putter = begun(async move { puts.put(Bomb(false)).await.is_err() }).await;
+            let shuts = std::panic::AssertUnwindSafe(|| queue.shutdown(true));
+            std::panic::catch_unwind(shuts).expect_err("a drop panicked");
+            assert!(putter.await, "it was told");
+        });
+    }
+
+    fn condition_that_takes_its_lock_again_goes_on_on_another_runner(world) {
+        let (lock, changed) = (Lock::new(()), Condition::new());
+        let (mut wait, mut held) = (None, None);
+        let mut first = world.runner();
+        first.run(async {
+            let guard = lock.acquire().await.expect("it is free");
+            let mut waits = Box::pin(changed.wait(guard));
+            assert!(poll_once(&mut waits).await.is_pending());
+            held = Some(lock.acquire().await.expect("it is free"));
+            changed.notify(1);
+            assert!(poll_once(&mut waits).await.is_pending(), "it takes the lock again");
+            wait = Some(waits);
+        });
+        let mut second = match &world.kernel {
+            Some(_) => Runner::builder().sim(&coring::sim::Kernel::new()).build().expect("sim"),
+            None => world.runner(),
+        };
+        second.run(async {
+            let mut waits = wait.take().expect("it waits");
+            assert!(poll_once(&mut waits).await.is_pending());
+            drop(held.take());
+            assert!(timeout(LONG, waits).await.is_ok());
+        });
+        assert!(!lock.locked());
+        finish(second);
+        finish(first);
+    }
+}
+
+/// A waker whose next clone runs `f`.
+fn waker_that_runs(f: impl FnOnce() + 'static) -> Waker {
+    struct OnClone(RefCell<Option<Box<dyn FnOnce()>>>);
+    const VTABLE: RawWakerVTable = RawWakerVTable::new(
+        |on_clone| {
+            // SAFETY: leaked below.
+            let on_clone = unsafe { &*on_clone.cast::<OnClone>() };
+            let run = on_clone.0.take();
+            if let Some(run) = run {
+                run();
+            }
+            RawWaker::new(Waker::noop().data(), Waker::noop().vtable())
+        },
+        |_| {},
+        |_| {},
+        |_| {},
+    );
+    let on_clone: &'static OnClone = Box::leak(Box::new(OnClone(RefCell::new(Some(Box::new(f))))));
+    // SAFETY: what is pointed at is never freed, and the waker stays on its thread.
+    unsafe { Waker::from_raw(RawWaker::new(std::ptr::from_ref(on_clone).cast(), &VTABLE)) }
+}
+
+#[test]
+fn notification_between_the_release_of_the_lock_and_the_wait_is_not_lost() {
+    // A waker that polls at once what it wakes.
+    struct AtOnce(RefCell<Option<Box<dyn FnOnce()>>>);
+    const VTABLE: RawWakerVTable =
+        RawWakerVTable::new(|data| RawWaker::new(data, &VTABLE), run, run, |_| {});
+    fn run(data: *const ()) {
+        // SAFETY: leaked below.
+        let at_once = unsafe { &*data.cast::<AtOnce>() };
+        let run = at_once.0.take();
+        if let Some(run) = run {
+            run();
+        }
+    }
+    let world = World::sim();
+    world.run(async {
+        let lock: &'static Lock<bool> = Box::leak(Box::new(Lock::new(false)));
+        let changed: &'static Condition = Box::leak(Box::new(Condition::new()));
+        let guard = lock.acquire().await.expect("it is free");
+        let at_once: &'static AtOnce = Box::leak(Box::new(AtOnce(RefCell::default())));
+        // SAFETY: as above.
+        let waker =
+            unsafe { Waker::from_raw(RawWaker::new(std::ptr::from_ref(at_once).cast(), &VTABLE)) };
+        let mut second = Box::pin(lock.acquire());
+        assert!(
+            second
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
+        *at_once.0.borrow_mut() = Some(Box::new(move || {
+            let polled = second
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()));
+            let Poll::Ready(Ok(mut guard)) = polled else {
+                panic!("it was granted")
+            };
+            *guard = true;
+            changed.notify_all();
+        }));
+        let waited = timeout(LONG, changed.wait_for(guard, |set| *set)).await;
+        let BufResult(waited, guard) = waited.expect("it was notified");
+        waited.expect("nobody cancels");
+        assert!(*guard);
+    });
+}
+
+#[test]
+fn semaphore_has_no_more_permits_than_can_be_counted() {
+    let semaphore = Semaphore::new(usize::MAX);
+    semaphore.release(1);
+    assert_eq!(semaphore.available(), usize::MAX);
 }

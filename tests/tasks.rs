@@ -554,3 +554,63 @@ fn cancel_of_a_task_of_another_loop_wakes_an_embedded_one() {
     assert!(is_cancelled(&error_of(task.now_or_never().expect("done"))));
     finish(runner);
 }
+
+#[test]
+fn task_that_aborts_itself_in_its_drop_is_dropped_once() {
+    struct Aborts(Rc<RefCell<Option<Task<()>>>>);
+    impl Drop for Aborts {
+        fn drop(&mut self) {
+            let own = self.0.borrow_mut().take();
+            if let Some(own) = own {
+                own.abort();
+            }
+        }
+    }
+    let world = World::sim();
+    let drops = Drops::default();
+    let own: Rc<RefCell<Option<Task<()>>>> = Rc::default();
+    let (guard, aborts) = (drops.guard(), Aborts(own.clone()));
+    let mut runner = world.runner();
+    runner.run(async {
+        let task = create_task(async move {
+            let (_guard, _aborts) = (guard, aborts);
+            pending::<()>().await;
+        });
+        *own.borrow_mut() = Some(task);
+        yield_now().await.expect("nobody cancels");
+    });
+    drop(runner);
+    assert_eq!(drops.count(), 1);
+}
+
+/// Miri looks at who borrows the output meanwhile.
+#[test]
+fn outcome_that_asks_whether_its_own_task_was_cancelled() {
+    type Own = Rc<Task<Asks>>;
+    struct Asks(RefCell<Option<Own>>, Cell<u32>);
+    impl coring::Outcome for Asks {
+        fn is_cancelled(&self) -> bool {
+            let task = self.0.borrow_mut().take();
+            self.1.set(self.1.get() + 1);
+            task.is_some_and(|task| task.cancelled()) || self.1.get() > 5
+        }
+        fn timed_out(self) -> Self {
+            self
+        }
+        fn abandoned(_: io::Error) -> Option<Self> {
+            None
+        }
+    }
+    let world = World::sim();
+    world.run(async {
+        let own: Rc<RefCell<Option<Own>>> = Rc::default();
+        let takes = own.clone();
+        let task = Rc::new(create_task(async move {
+            yield_now().await.expect("nobody cancels");
+            Asks(RefCell::new(takes.borrow_mut().take()), Cell::new(0))
+        }));
+        *own.borrow_mut() = Some(task.clone());
+        until(|| task.done()).await;
+        assert!(!task.cancelled());
+    });
+}

@@ -164,6 +164,26 @@ pub(crate) fn set(task: u32, scope: ScopeIndex) {
     });
 }
 
+/// The root of a task has been made. If it is the one that is polled, and had none, it is polled in
+/// that.
+pub(crate) fn set_root(id: RuntimeId, task: u32, root: ScopeIndex) {
+    with(|current| {
+        let Some((_, current)) = current.filter(|(runtime, _)| runtime.id() == id) else {
+            return;
+        };
+        if current.task.get() != task {
+            return;
+        }
+        match current.scope.get() {
+            ScopeIndex::NONE => current.scope.set(root),
+            ScopeIndex::LAZY if current.lazy_outer.get() == ScopeIndex::NONE => {
+                current.lazy_outer.set(root);
+            }
+            _ => {}
+        }
+    });
+}
+
 /// What the one who made a request gave as a reason.
 pub(crate) fn reason(request: u64) -> Option<Rc<str>> {
     with(|current| current?.0.core().scopes.reason(request))

@@ -94,7 +94,11 @@ where
     // Each has been asked once, and this is what else can stop the wait: a request from further out.
     let mut interrupted = None;
     while !members.tasks.borrow().is_empty() {
-        let mut ended = pin!(members.ended.wait(|| ()));
+        let mut ended = pin!(
+            members
+                .ended
+                .wait(|| members.tasks.borrow().is_empty(), || ())
+        );
         let ended = std::future::poll_fn(|cx| match scope.poll(ended.as_mut(), cx) {
             Polled::Ready(ended) => Poll::Ready(ended),
             Polled::Pending | Polled::Abandoned => Poll::Pending,
@@ -227,7 +231,7 @@ impl<E: Failure> TaskGroup<E> {
         });
         let started = Started(said.clone());
         let task = self.create_task(async move { f(started).await });
-        let told = said.told.wait(|| ()).await;
+        let told = said.told.wait(|| Rc::strong_count(&said) == 1, || ()).await;
         if let Err(stopped) = told {
             task.cancel();
             let _ = crate::shielded(task).await; // Its error is the group's.

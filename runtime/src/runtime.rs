@@ -190,16 +190,17 @@ impl Runtime {
     /// The task's future is done, or gone.
     fn end_task(&self, cell: TaskCell) {
         // Done, and in no list, before anything that user code may look at in between.
-        let joined = self.leave_join(&cell);
+        self.leave_join(&cell);
         let joiner = cell.finish();
         let ours = self.tasks().remove(cell.header().index.get());
         let scope = cell.header().scope.replace(ScopeIndex::NONE);
         let mut heard = true;
         if scope != ScopeIndex::NONE {
             let key = self.core().scopes.key_of(scope);
-            heard = !self.close_scope(key).unheard;
+            heard = self.core().scopes.has_heard_forwarded(scope);
+            self.close_scope(key);
         }
-        self.end_join(&cell, joined, heard);
+        self.end_join(&cell, heard);
         drop(ours);
         if let Some(joiner) = joiner {
             self.wake_joiner(joiner);
@@ -319,6 +320,7 @@ impl Runtime {
     /// Makes a request to stop at the root of a task.
     pub(crate) fn request_task(&self, cell: &TaskCell, reason: Option<Rc<str>>) {
         let root = self.root_scope(cell);
+        current::set_root(self.id, cell.header().index.get(), root);
         let mut core = self.core();
         core.request(root, reason);
         core.scopes.count_cancel(root);
@@ -413,7 +415,9 @@ impl Runtime {
     /// As `poll_shot`, where this loop is not turning.
     #[cold]
     pub(crate) fn poll_shot_from_outside(&self, key: Key) -> Shot {
-        match self.with_core(|core| core.fetch_shot(key, None)) {
+        let shot = self.with_core(|core| core.fetch_shot(key, None));
+        self.left_alone(); // It may have been the last.
+        match shot {
             Shot::Pending => Shot::Cqe(Cqe::cancelled(Cause::NOT_RUNNING)),
             shot => shot,
         }
@@ -429,6 +433,7 @@ impl Runtime {
             fetched => fetched,
         };
         if let fetched @ Some(_) = fetch() {
+            self.left_alone(); // It may have been the last.
             return fetched;
         }
         let pumped = self.with_core(|core| {
@@ -442,6 +447,8 @@ impl Runtime {
             if pumped.is_ok() && !self.ended.get() {
                 waker.wake_by_ref();
             }
+        } else {
+            self.left_alone();
         }
         fetched
     }

@@ -170,6 +170,10 @@ pub(crate) struct Cold {
     pending: u64,
     /// The last request made here.
     last_request: u64,
+    /// The last one that an await returned under it, made here or further out.
+    heard: u64,
+    /// A task's root: the last that was forwarded to the task by who awaits it.
+    forwarded: u64,
     /// The last request made anywhere when this scope began.
     began: u64,
     /// A task's root: how often that was asked to stop, less what was taken back.
@@ -298,6 +302,8 @@ impl Scopes {
             cold.arming = false;
             cold.carrier = NO_SLOT;
             cold.last_request = 0;
+            cold.heard = 0;
+            cold.forwarded = 0;
             cold.cancelling = 0;
             cold.began = began;
             return at;
@@ -315,6 +321,8 @@ impl Scopes {
             carrier: NO_SLOT,
             pending: 0,
             last_request: 0,
+            heard: 0,
+            forwarded: 0,
             cancelling: 0,
             began,
             waker: None,
@@ -547,7 +555,9 @@ impl Scopes {
         let left = cold.cancelling;
         if left == 0 {
             let number = take(&mut cold.pending);
+            let last = take(&mut cold.last_request);
             self.asked -= usize::from(number != 0);
+            self.reasons.remove(&last);
             // And the copies of it.
             for at in self.from(root) {
                 if number != 0 && self.is_branch(at) && self.cold(at).pending == number {
@@ -557,6 +567,18 @@ impl Scopes {
             }
         }
         left
+    }
+
+    /// The last request to a task came from who awaits it.
+    pub(crate) fn note_forwarded(&mut self, root: ScopeIndex) {
+        let cold = self.cold(root);
+        cold.forwarded = cold.last_request;
+    }
+
+    /// Whether an await has returned that.
+    pub(crate) fn has_heard_forwarded(&self, root: ScopeIndex) -> bool {
+        let cold = self.cold_of(root);
+        cold.is_none_or(|cold| cold.heard >= cold.forwarded)
     }
 
     pub(crate) fn reason(&self, number: u64) -> Option<Rc<str>> {
@@ -649,7 +671,7 @@ impl Scopes {
     }
 
     /// Whether a branch from `index` outwards was asked so by its siblings.
-    fn is_for_branch_alone(&self, index: ScopeIndex, number: u64) -> bool {
+    pub(crate) fn is_for_branch_alone(&self, index: ScopeIndex, number: u64) -> bool {
         self.outwards(index)
             .any(|at| self.is_branch(at) && self.last_request(at) == number)
     }
@@ -676,17 +698,26 @@ impl Scopes {
             *asked -= usize::from(pending != 0);
             latest = latest.max(pending);
         });
-        (latest != 0).then_some(latest)
+        if latest == 0 {
+            return None;
+        }
+        self.note_heard(index, latest);
+        Some(latest)
     }
 
     /// An await returned `number`: it, and what it merged with, is used up (C2).
     pub(crate) fn delivered(&mut self, index: ScopeIndex, number: u64) {
         self.each_cold(index, |cold, asked| {
+            cold.heard = cold.heard.max(number);
             if (1..=number).contains(&cold.pending) {
                 cold.pending = 0;
                 *asked -= 1;
             }
         });
+    }
+
+    fn note_heard(&mut self, index: ScopeIndex, number: u64) {
+        self.each_cold(index, |cold, _| cold.heard = cold.heard.max(number));
     }
 
     /// Calls `f` from `index` outwards, with the count of those that are asked.

@@ -23,10 +23,10 @@ use pin_project_lite::pin_project;
 /// With a limit of zero the future is polled once, and stopped at its first await. A limit of
 /// [`Duration::MAX`] is none.
 ///
-/// Each await that is under way when the limit passes is told; one whose result came at the same
-/// moment gives that, and the await after it is told. Where the limit has passed before the
-/// future begins, that is the first await alone, so branches of a `join!` that begin after it are
-/// not stopped: give each a limit of its own.
+/// Each await that is under way when the limit passes is told. One whose result came at the same
+/// moment gives that, and the await after it is told, unless another one was: the branches of
+/// another crate's `join!` are one to coring. Those of [`gather!`](coring_runtime::gather!) are each
+/// told, whatever the others have heard.
 ///
 /// A future that knows nothing of cancellation (another crate's channel) is dropped at the limit,
 /// if its output can say so: a `Result` can, a [`BufResult`](coring_runtime::BufResult) can't.

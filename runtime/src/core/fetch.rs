@@ -46,9 +46,8 @@ impl Core {
             self.delivered(under, cause);
             return Some(cqe.with_cause(Cause::of(cause)));
         }
-        if cause != 0 {
-            self.ask_next(under, cause);
-        }
+        // A request that came when it had its result is for the next await, if none has returned it
+        // (C1, C2).
         Some(cqe)
     }
 

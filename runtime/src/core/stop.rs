@@ -45,7 +45,10 @@ impl Core {
             // With no leaf below, nobody else would be woken.
             self.debris.push(Item::Wake(waker));
         }
-        self.request(scope, None)
+        // If somebody further out has asked as well, that one decides what is seen (C8).
+        let reason = self.scopes.pending(scope);
+        let reason = reason.and_then(|number| self.scopes.reason(number));
+        self.request(scope, reason)
     }
 
     /// Whoever has opened `scope` asks it to stop. Once: that stands.
@@ -77,7 +80,7 @@ impl Core {
     /// Takes a request to everything below `scope`.
     fn spread(&mut self, scope: ScopeIndex, number: u64) {
         // What its siblings ask of a branch leaves tasks running that it awaits.
-        let for_tasks = self.scopes.last_request(scope) != number || !self.scopes.is_branch(scope);
+        let for_tasks = !self.scopes.is_for_branch_alone(scope, number);
         for at in self.scopes.from(scope) {
             if at != scope && self.scopes.is_branch(at) {
                 self.scopes.ask(at, number);
@@ -105,8 +108,7 @@ impl Core {
             (State::Done, Kind::OneShot | Kind::Sleep) => {
                 // One that was stopped and not fetched yet returns this request as well (C2). To one
                 // that has a result the request comes with the await after it.
-                let stopped = is_stopped(slot.res);
-                if stopped && slot.cause != 0 || !stopped && Cause::of(number).is_request() {
+                if is_stopped(slot.res) && slot.cause != 0 {
                     slot.cause = latest;
                 }
                 return;
@@ -226,15 +228,6 @@ impl Core {
     pub(crate) fn delivered(&mut self, scope: ScopeIndex, number: u64) {
         if Cause::of(number).is_request() {
             self.scopes.delivered(scope, number);
-        }
-    }
-
-    /// The request `number` came when an await under `scope` had its result: if another branch has
-    /// used it up since, it is pending anew for this one. Not if whoever made it is not above any
-    /// more: a limit that is over stops nothing.
-    pub(super) fn ask_next(&mut self, scope: ScopeIndex, number: u64) {
-        if self.scopes.is_from_above(scope, number) && self.scopes.pending(scope).is_none() {
-            self.scopes.ask(scope, number);
         }
     }
 
@@ -422,7 +415,15 @@ impl Core {
             leaf = next;
         }
         self.disarm_scope(key.index);
+        let shield = self.scopes.is_shield(key.index);
         let waker = self.scopes.close(key.index);
+        // What had begun behind the shield is in front of it now.
+        if shield
+            && parent.is_made()
+            && let Some(number) = self.pending(parent)
+        {
+            self.spread(parent, number);
+        }
         // What was last to wait for its timer is usually first to end: nothing piles up here.
         while let Some(last) = self.arming.last() {
             if self.scopes.has(*last) {

@@ -1,10 +1,11 @@
 use std::fmt;
-use std::future::pending;
+use std::future::{Future, pending, poll_fn};
+use std::pin::Pin;
 
 use super::lock::LockGuard;
 use super::waiters::Waiters;
-use crate::current::BelongsToItsThread;
-use crate::{BufResult, checkpoint, shielded};
+use crate::current::{self, BelongsToItsThread};
+use crate::{BufResult, shielded};
 
 /// Waits for others to change what a [`Lock`](super::Lock) guards (asyncio's `Condition`).
 ///
@@ -62,18 +63,31 @@ impl Condition {
     /// # Errors
     /// [`Cancelled`](crate::Cancelled), or the time-out of a scope.
     pub async fn wait<'a, T>(&self, guard: LockGuard<'a, T>) -> BufResult<(), LockGuard<'a, T>> {
-        if let Err(cancelled) = checkpoint() {
-            return BufResult(Err(cancelled), guard);
-        }
         let lock = guard.lock();
-        drop(guard);
-        let waited = self.waiters.wait(|| self.notify(1)).await;
+        let mut guard = Some(guard);
+        let mut wait = self.waiters.wait(|| false, || self.notify(1));
+        let waited = poll_fn(|cx| {
+            let waited = Pin::new(&mut wait).poll(cx);
+            // Who waits for the lock may run at once, and notify: this is in the queue by now.
+            if waited.is_pending() {
+                guard = None;
+            }
+            waited
+        })
+        .await;
+        if let Some(guard) = guard {
+            return BufResult(waited, guard); // It was not to begin.
+        }
         // Until it has the lock, the notification is not used.
         let unused = waited.is_ok().then(|| Unused(self));
-        let guard = match shielded(lock.acquire()).await {
-            Ok(guard) => guard,
-            // Its runner has ended, and nothing can be waited for any more.
-            Err(_) => pending().await,
+        let guard = loop {
+            match shielded(lock.acquire()).await {
+                Ok(guard) => break guard,
+                // It was moved to another runner while it waited: it waits there anew.
+                Err(_) if current::is_turning() => {}
+                // Nothing can be waited for here.
+                Err(_) => pending().await,
+            }
         };
         if let Some(unused) = unused {
             unused.use_up();

@@ -3,7 +3,6 @@ use std::fmt;
 use std::io;
 
 use super::waiters::Waiters;
-use crate::checkpoint;
 use crate::current::BelongsToItsThread;
 
 /// A flag that tasks wait for (asyncio's `Event`).
@@ -66,10 +65,7 @@ impl Event {
     /// # Errors
     /// [`Cancelled`](crate::Cancelled), or the time-out of a scope.
     pub async fn wait(&self) -> io::Result<()> {
-        if self.is_set() {
-            return checkpoint();
-        }
-        self.waiters.wait(|| ()).await
+        self.waiters.wait(|| self.is_set(), || ()).await
     }
 }
 

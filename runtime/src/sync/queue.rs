@@ -154,9 +154,10 @@ impl<S: Store> QueueOf<S> {
         if let Err(error) = checkpoint() {
             return Err(PutError { error, item });
         }
-        while self.full() && !self.shut_down.get() {
+        let may_put = || !self.full() || self.shut_down.get();
+        while !may_put() {
             // What is granted is a look: if it is not taken, the next one may.
-            if let Err(error) = self.putters.wait(|| self.let_put()).await {
+            if let Err(error) = self.putters.wait(may_put, || self.let_put()).await {
                 return Err(PutError { error, item });
             }
         }
@@ -177,8 +178,9 @@ impl<S: Store> QueueOf<S> {
             let error = io::Error::new(io::ErrorKind::WouldBlock, "the queue is full");
             return Err(PutError { error, item });
         }
-        self.store.borrow_mut().push(item);
+        // First, since what orders the items is user code, which may panic with the item in.
         self.unfinished.set(self.unfinished.get() + 1);
+        self.store.borrow_mut().push(item);
         self.finished.clear();
         self.let_get();
         Ok(())
@@ -202,7 +204,8 @@ impl<S: Store> QueueOf<S> {
             if self.shut_down.get() {
                 return Err(QueueShutDown.into());
             }
-            self.getters.wait(|| self.let_get()).await?;
+            let may_get = || !self.is_empty() || self.shut_down.get();
+            self.getters.wait(may_get, || self.let_get()).await?;
         }
     }
 
@@ -253,15 +256,18 @@ impl<S: Store> QueueOf<S> {
     /// those who wait are told.
     pub fn shutdown(&self, at_once: bool) {
         self.shut_down.set(true);
-        if at_once {
-            let dropped = self.store.take();
-            for _ in 0..dropped.len() {
-                self.task_done();
+        let dropped = at_once.then(|| self.store.take());
+        if let Some(dropped) = &dropped {
+            let left = self.unfinished.get().saturating_sub(dropped.len());
+            self.unfinished.set(left);
+            if left == 0 {
+                self.finished.set();
             }
-            drop(dropped); // User code, with nothing borrowed.
         }
         self.getters.grant_all();
         self.putters.grant_all();
+        // User code, with nothing borrowed, and nobody left to be told.
+        drop(dropped);
     }
 
     /// How many items are in.

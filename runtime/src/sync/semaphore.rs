@@ -3,7 +3,6 @@ use std::fmt;
 use std::io;
 
 use super::waiters::Waiters;
-use crate::checkpoint;
 use crate::current::BelongsToItsThread;
 
 /// Lets so many tasks through at a time (asyncio's `Semaphore`), in the order in which they came.
@@ -50,32 +49,33 @@ impl Semaphore {
     /// # Errors
     /// [`Cancelled`](crate::Cancelled), or the time-out of a scope.
     pub async fn acquire(&self) -> io::Result<Permit<'_>> {
-        if self.locked() {
-            // What is granted is a permit.
-            self.waiters.wait(|| self.release(1)).await?;
-        } else {
-            checkpoint()?;
+        // What is granted is a permit.
+        self.waiters
+            .wait(|| self.take(), || self.release(1))
+            .await?;
+        Ok(Permit(self))
+    }
+
+    fn take(&self) -> bool {
+        let free = !self.locked();
+        if free {
             self.permits.set(self.permits.get() - 1);
         }
-        Ok(Permit(self))
+        free
     }
 
     /// A permit, if there is one and nobody waits for it.
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
-        if self.locked() {
-            return None;
-        }
-        self.permits.set(self.permits.get() - 1);
-        Some(Permit(self))
+        self.take().then(|| Permit(self))
     }
 
-    /// Adds permits: those who wait get them first.
+    /// Adds permits: those who wait get them first. There are [`usize::MAX`] at the most.
     pub fn release(&self, permits: usize) {
-        for _ in 0..permits {
-            if !self.waiters.grant() {
-                self.permits.set(self.permits.get() + 1);
-            }
+        let mut left = permits;
+        while left > 0 && self.waiters.grant() {
+            left -= 1;
         }
+        self.permits.set(self.permits.get().saturating_add(left));
     }
 
     /// Whether [`acquire`](Self::acquire) would wait.

@@ -70,12 +70,17 @@ impl Waiters {
         }
     }
 
-    /// Waits for a [`grant`](Self::grant). Somebody who is dropped, or stopped, with one that came
-    /// calls `pass_on`.
-    pub(crate) const fn wait<P: FnMut()>(&self, pass_on: P) -> Wait<'_, P> {
+    /// Waits for a [`grant`](Self::grant), unless `ready`, which is asked once. Somebody who is
+    /// dropped with one that came calls `pass_on`.
+    pub(crate) const fn wait<R, P>(&self, ready: R, pass_on: P) -> Wait<'_, R, P>
+    where
+        R: FnMut() -> bool,
+        P: FnMut(),
+    {
         Wait {
             waiters: self,
             stage: Stage::New,
+            ready,
             pass_on,
         }
     }
@@ -110,9 +115,10 @@ fn still_waits(runtime: RuntimeId, key: Key) -> bool {
 }
 
 /// A wait in a queue.
-pub(crate) struct Wait<'a, P: FnMut()> {
+pub(crate) struct Wait<'a, R, P: FnMut()> {
     waiters: &'a Waiters,
     stage: Stage,
+    ready: R,
     pass_on: P,
 }
 
@@ -123,27 +129,44 @@ enum Stage {
     Over,
 }
 
-impl<P: FnMut()> Unpin for Wait<'_, P> {}
+impl<R, P: FnMut()> Unpin for Wait<'_, R, P> {}
 
-impl<P: FnMut()> Wait<'_, P> {
-    fn start(&mut self, waker: &Waker) -> Result<(), Cause> {
+impl<R: FnMut() -> bool, P: FnMut()> Wait<'_, R, P> {
+    /// Begins to wait. `true`: there was nothing to wait for.
+    fn start(&mut self, waker: &Waker) -> Result<bool, Cause> {
+        // User code, which may change what `ready` looks at. From there on there is none until this
+        // is in the queue.
         let waker = TaskNumber::clone_of(waker);
-        let (runtime, key) = current::with(|current| {
+        let waiting = current::with(|current| {
+            let refused = current.and_then(|(runtime, current)| runtime.checkpoint(current));
+            if let Some(cause) = refused {
+                return Err(cause);
+            }
+            if (self.ready)() {
+                return Ok(None);
+            }
             let (runtime, current) = current.ok_or(Cause::NO_RUNTIME)?;
-            Ok((runtime.id(), runtime.start_wait(current, waker)?))
+            Ok(Some((runtime.id(), runtime.start_wait(current, waker)?)))
         })?;
+        let Some((runtime, key)) = waiting else {
+            return Ok(true);
+        };
         self.waiters.0.borrow_mut().queue.push_back((runtime, key));
         self.stage = Stage::Waiting(runtime, key);
-        Ok(())
+        Ok(false)
     }
 }
 
-impl<P: FnMut()> Future for Wait<'_, P> {
+impl<R: FnMut() -> bool, P: FnMut()> Future for Wait<'_, R, P> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let over = match self.stage {
-            Stage::New => self.start(cx.waker()).err().map(|cause| Err(cause.error())),
+            Stage::New => match self.start(cx.waker()) {
+                Ok(true) => Some(Ok(())),
+                Ok(false) => None,
+                Err(cause) => Some(Err(cause.error())),
+            },
             Stage::Waiting(runtime, key) => poll_slot(runtime, key, cx.waker()).map(|cqe| {
                 let over = cqe.result().map(drop);
                 if over.is_err() {
@@ -163,7 +186,7 @@ impl<P: FnMut()> Future for Wait<'_, P> {
     }
 }
 
-impl<P: FnMut()> Drop for Wait<'_, P> {
+impl<R, P: FnMut()> Drop for Wait<'_, R, P> {
     fn drop(&mut self) {
         let Stage::Waiting(runtime, key) = self.stage else {
             return;

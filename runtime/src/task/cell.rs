@@ -95,8 +95,9 @@ impl<F: Future> Whole<F> {
 
     unsafe fn poll(header: NonNull<Header>, cx: &mut Context<'_>) -> bool {
         // SAFETY: the runtime polls a task that is in its table, and not while it polls it: the
-        // stage is reached from `poll` and `discard`, which the runtime does not nest (to turn it
-        // takes the runner's `&mut`, and refuses inside of a turn), and from `take`, which does nothing before `done`.
+        // stage is reached from `poll`, which the runtime does not nest (to turn it takes the
+        // runner's `&mut`, and refuses inside of a turn), from `discard`, which does nothing while
+        // the task is busy, and from `take` and `output`, which do nothing before `done`.
         let stage = unsafe { Self::stage(header) };
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let Stage::Running(future) = stage else {
@@ -146,8 +147,11 @@ impl<F: Future> Whole<F> {
     }
 
     unsafe fn output(header: NonNull<Header>) -> Option<NonNull<()>> {
-        // SAFETY: as in `take`.
-        match unsafe { Self::stage(header) } {
+        // SAFETY: as in `stage`.
+        let stage = unsafe { (*header.cast::<Self>().as_ptr()).stage.get() };
+        // SAFETY: as in `take`; shared, since who looks at an output may be asked to do so by one
+        // who looks at it.
+        match unsafe { &*stage } {
             Stage::Output(output) => Some(NonNull::from(output).cast()),
             Stage::Running(_) | Stage::Panicked(_) | Stage::Gone => None,
         }
@@ -202,18 +206,23 @@ impl TaskCell {
 
     /// One step of the task. `true`: it is done, see [`finish`](Self::finish).
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> bool {
-        self.join().polled.set(true);
+        self.join().busy.set(true);
         // SAFETY: the vtable belongs to this cell's future type; the runtime does not nest polls
-        // of a task.
+        // of a task, and drops none that is busy.
         let done = unsafe { (self.header().vtable.poll)(self.0, cx) };
-        self.join().polled.set(false);
+        self.join().busy.set(false);
         done
     }
 
-    /// Drops the future, or an output that nobody took. Not while it is polled.
+    /// Drops the future, or an output that nobody took. Not while it is polled, and once: its drop is
+    /// user code, which may ask for that again.
     pub(crate) fn discard(&self) {
-        // SAFETY: as in `poll`.
+        if self.join().busy.replace(true) {
+            return;
+        }
+        // SAFETY: as in `poll`; `busy` says that neither that nor this is below us on the stack.
         unsafe { (self.header().vtable.discard)(self.0) }
+        self.join().busy.set(false);
     }
 
     /// The task will not be polled again. Gives whoever is to know.

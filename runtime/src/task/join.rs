@@ -21,10 +21,12 @@ pub(crate) struct Join {
     next: Cell<u32>,
     /// The latest request that was forwarded; 0 is none.
     cause: Cell<u64>,
+    /// The task has ended and has used that request up: whoever takes its output has, by that.
+    heard: Cell<bool>,
     /// There is nothing to wait for any more.
     pub(super) done: Cell<bool>,
-    /// The task is being polled, and is not to be dropped meanwhile.
-    pub(super) polled: Cell<bool>,
+    /// The task is being polled, or dropped, and is not to be dropped meanwhile.
+    pub(super) busy: Cell<bool>,
     /// To be dropped after that.
     aborted: Cell<bool>,
 }
@@ -37,7 +39,8 @@ impl Join {
             next: Cell::new(NO_TASK),
             cause: Cell::new(0),
             done: Cell::new(false),
-            polled: Cell::new(false),
+            busy: Cell::new(false),
+            heard: Cell::new(false),
             aborted: Cell::new(false),
         }
     }
@@ -69,7 +72,7 @@ impl Runtime {
 
     /// Drops the future of a task, now or at the end of its poll.
     pub(super) fn abort(&self, cell: &TaskCell) {
-        if cell.join().polled.get() {
+        if cell.join().busy.get() {
             cell.join().aborted.set(true);
         } else {
             self.discard(cell);
@@ -161,26 +164,29 @@ impl Runtime {
         cell.join().cause.set(0);
     }
 
-    /// The task has ended: it is in no list from here on. Gives the scope that it was awaited in, if
-    /// a request was forwarded to it from there.
-    pub(crate) fn leave_join(&self, cell: &TaskCell) -> ScopeKey {
-        let scope = cell.join().scope.get();
+    /// The task has ended: it is in no list from here on.
+    pub(crate) fn leave_join(&self, cell: &TaskCell) {
         self.unlink_join(cell);
-        if scope == ScopeIndex::NONE || cell.join().cause.get() == 0 {
-            return ScopeKey::NONE;
-        }
-        self.core().scopes.key_of(scope)
     }
 
-    /// If the task has `heard` of the request that was forwarded to it, nobody else must.
-    pub(crate) fn end_join(&self, cell: &TaskCell, scope: ScopeKey, heard: bool) {
-        if !heard || scope.index == ScopeIndex::NONE {
-            return;
-        }
+    /// Whether it `heard` of the request that was forwarded to it last.
+    pub(crate) fn end_join(&self, cell: &TaskCell, heard: bool) {
+        cell.join().heard.set(heard && cell.join().cause.get() != 0);
+    }
+
+    /// The output of a task is taken under `scope`: if the task has used up a request that was
+    /// forwarded to it from there, nobody else is to hear of it.
+    pub(super) fn deliver_joined(&self, cell: &TaskCell, scope: ScopeIndex) {
+        cell.join().heard.set(false);
         let mut core = self.core();
-        if core.scopes.has(scope) {
-            core.delivered(scope.index, cell.join().cause.get());
+        if core.scopes.is_from_above(scope, cell.join().cause.get()) {
+            core.delivered(scope, cell.join().cause.get());
         }
+    }
+
+    /// Whether that is to be done.
+    pub(super) fn is_to_deliver(cell: &TaskCell) -> bool {
+        cell.join().heard.get()
     }
 
     /// A request has reached a scope: it goes on to the tasks that are awaited there, but for those
@@ -193,8 +199,9 @@ impl Runtime {
             let Some(cell) = self.tasks().get(next).cloned() else {
                 return;
             };
-            if cell.join().cause.replace(number) <= since {
-                self.request_task(&cell, self.reason(number));
+            let last = cell.join().cause.replace(number);
+            if last != number && last <= since {
+                self.request_from_joiner(&cell, self.reason(number));
             }
             next = cell.join().next.get();
         }
@@ -202,7 +209,13 @@ impl Runtime {
 
     fn forward(&self, cell: &TaskCell, number: u64) {
         cell.join().cause.set(number);
-        self.request_task(cell, self.reason(number));
+        self.request_from_joiner(cell, self.reason(number));
+    }
+
+    fn request_from_joiner(&self, cell: &TaskCell, reason: Option<Rc<str>>) {
+        self.request_task(cell, reason);
+        let root = cell.header().scope.get();
+        self.core().scopes.note_forwarded(root);
     }
 
     fn reason(&self, number: u64) -> Option<Rc<str>> {

@@ -172,6 +172,18 @@ impl<T> Task<T> {
             .with_runtime(|runtime| runtime.abort(&self.task.cell));
     }
 
+    /// The request that was forwarded to the task has been used up by it.
+    #[cold]
+    fn deliver(&self) {
+        let TaskRef { cell, runtime, .. } = &self.task;
+        current::with(|current| {
+            if let Some((owner, current)) = current.filter(|(owner, _)| owner.id() == *runtime) {
+                let scope = owner.scope_here(current);
+                owner.deliver_joined(cell, scope);
+            }
+        });
+    }
+
     fn unjoin(&self) {
         self.task
             .with_runtime(|runtime| runtime.unjoin(&self.task.cell));
@@ -186,6 +198,9 @@ impl<T> Task<T> {
     pub(crate) fn poll_end(&self, cx: &mut Context<'_>, joins: bool) -> Poll<()> {
         let TaskRef { cell, runtime, .. } = &self.task;
         if cell.is_done() {
+            if joins && Runtime::is_to_deliver(cell) {
+                self.deliver();
+            }
             return Poll::Ready(());
         }
         let old = cell.set_joiner(cx.waker());

@@ -1,0 +1,280 @@
+//! Who hears of a request to a task, and how often: once, whoever it is meant for (C2, C7, C8).
+
+mod common;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use common::*;
+use coring::sim::Script;
+use coring::sync::{Event, Lock};
+use coring::{
+    checkpoint, create_task, current_task, is_cancelled, shielded, sleep, timeout, wait_for,
+    yield_now,
+};
+use futures_util::future::join;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+each_driver! {
+    fn b079_request_that_was_taken_back_reaches_no_await_after_a_result(world) {
+        world.run(async {
+            let lock = Rc::new(Lock::new(()));
+            let held = lock.acquire().await.expect("it is free");
+            let waits = lock.clone();
+            let task = begun(async move {
+                let got = waits.acquire().await.is_ok();
+                (got, sleep(MS).await)
+            })
+            .await;
+            drop(held); // Granted, and not fetched yet.
+            task.cancel();
+            assert_eq!(task.uncancel(), 0);
+            let (got, slept) = task.await;
+            assert!(got);
+            slept.expect("it was taken back");
+        });
+    }
+
+    fn limit_after_a_request_that_was_taken_back_is_a_time_out(world) {
+        let step = world.short(1);
+        world.run(async {
+            let task = begun(wait_for(
+                async {
+                    assert!(is_cancelled(&error_of(sleep(LONG).await)));
+                    assert_eq!(current_task().uncancel(), 0);
+                    sleep(LONG).await
+                },
+                step,
+            ))
+            .await;
+            task.cancel();
+            assert!(is_time_out(&error_of(task.await)));
+        });
+    }
+
+    fn task_that_cancels_itself_hears_of_it_at_its_next_await(world) {
+        world.run(async {
+            let yields = create_task(async {
+                current_task().cancel();
+                yield_now().await
+            });
+            let sleeps = create_task(async {
+                current_task().cancel();
+                sleep(Duration::ZERO).await
+            });
+            let limited = async {
+                current_task().cancel();
+                yield_now().await
+            };
+            let limited = create_task(wait_for(limited, LONG));
+            for task in [yields, limited] {
+                assert!(is_cancelled(&error_of(task.await)));
+            }
+            assert!(is_cancelled(&error_of(sleeps.await)));
+        });
+    }
+
+    fn operation_that_began_behind_a_shield_is_told_in_front_of_it(world) {
+        let (reader, _writer) = world.pipe();
+        let step = world.short(1);
+        world.run(async {
+            let task = begun(async move {
+                let mut op = read(reader, 8);
+                let shield = shielded(async {
+                    assert!(poll_once(&mut op).await.is_pending());
+                    sleep(step).await
+                });
+                shield.await.expect("nobody is told in there");
+                op.await.0
+            })
+            .await;
+            task.cancel();
+            assert!(is_cancelled(&error_of(task.await)));
+        });
+    }
+
+    fn waiter_that_began_behind_a_shield_is_told_in_front_of_it(world) {
+        let step = world.short(1);
+        world.run(async {
+            let lock = Rc::new(Lock::new(()));
+            let _held = lock.acquire().await.expect("it is free");
+            let waits = lock.clone();
+            let task = begun(async move {
+                let mut acquire = Box::pin(waits.acquire());
+                let shield = shielded(async {
+                    assert!(poll_once(&mut acquire).await.is_pending());
+                    sleep(step).await
+                });
+                shield.await.expect("nobody is told in there");
+                acquire.await.map(drop)
+            })
+            .await;
+            task.cancel();
+            assert!(is_cancelled(&error_of(task.await)));
+        });
+    }
+
+    fn task_that_was_awaited_behind_a_shield_is_told_in_front_of_it(world) {
+        let step = world.short(1);
+        world.run(async {
+            let mut inner = begun(sleep(LONG)).await;
+            let task = begun(async move {
+                let shield = shielded(async {
+                    assert!(poll_once(&mut inner).await.is_pending());
+                    sleep(step).await
+                });
+                shield.await.expect("nobody is told in there");
+                inner.await
+            })
+            .await;
+            task.cancel();
+            assert!(is_cancelled(&error_of(task.await)));
+        });
+    }
+
+    fn unpolled_child_that_began_behind_a_shield_is_told_in_front_of_it(world) {
+        let step = world.short(1);
+        world.run(async {
+            let task = begun(async move {
+                let mut children = FuturesUnordered::new();
+                children.push(sleep(LONG));
+                let shield = shielded(async {
+                    assert!(poll_once(&mut children.next()).await.is_pending());
+                    sleep(step).await
+                });
+                shield.await.expect("nobody is told in there");
+                children.next().await.expect("there is one")
+            })
+            .await;
+            task.cancel();
+            assert!(is_cancelled(&error_of(task.await)));
+        });
+    }
+
+    fn c2_request_that_a_branch_has_heard_is_not_heard_again_by_it(world) {
+        world.run(async {
+            for first in [false, true] {
+                let lock = Rc::new(Lock::new(()));
+                let held = lock.acquire().await.expect("it is free");
+                let waits = lock.clone();
+                let task = begun(async move {
+                    let granted = async { waits.acquire().await.map(drop) };
+                    let told = async {
+                        assert!(is_cancelled(&error_of(Event::new().wait().await)));
+                        // Its clean-up.
+                        (sleep(MS).await, sleep(MS).await)
+                    };
+                    if first {
+                        let (granted, told) = join(granted, told).await;
+                        return (told, granted);
+                    }
+                    join(told, granted).await
+                })
+                .await;
+                drop(held);
+                task.cancel();
+                let ((one, two), granted) = task.await;
+                granted.expect("C1");
+                one.expect("used up");
+                two.expect("used up");
+            }
+        });
+    }
+
+    fn c2_request_that_was_heard_is_not_heard_again_behind_a_result(world) {
+        world.run(async {
+            let lock = Rc::new(Lock::new(()));
+            let held = lock.acquire().await.expect("it is free");
+            let waits = lock.clone();
+            let task = begun(async move {
+                let mut acquire = Box::pin(waits.acquire());
+                assert!(poll_once(&mut acquire).await.is_pending());
+                assert!(is_cancelled(&error_of(sleep(LONG).await)));
+                drop(acquire.await.expect("C1"));
+                sleep(MS).await
+            })
+            .await;
+            drop(held);
+            task.cancel();
+            task.await.expect("used up by the first sleep");
+        });
+    }
+
+    fn c7_request_that_the_awaited_task_used_up_is_used_up(world) {
+        world.run(async {
+            let inner = begun(async {
+                let slept = sleep(LONG).await;
+                current_task().cancel(); // Of its own, and nobody hears of it.
+                slept
+            })
+            .await;
+            let outer = begun(async move { (inner.await, sleep(MS).await) }).await;
+            outer.cancel();
+            let (slept, after) = outer.await;
+            assert!(is_cancelled(&error_of(slept)));
+            after.expect("the task used it up");
+        });
+    }
+
+    fn c2_request_is_not_lost_to_a_task_that_was_awaited_once(world) {
+        world.run(async {
+            let (sender, receiver) = futures_channel::oneshot::channel::<()>();
+            let task = begun(async move {
+                let mut inner = begun(sleep(LONG)).await;
+                assert!(poll_once(&mut inner).await.is_pending()); // A `select` that it loses.
+                receiver.await.expect("it is sent");
+                (sleep(MS).await, inner)
+            })
+            .await;
+            sleep(MS).await.expect("nobody cancels");
+            task.cancel();
+            sleep(MS).await.expect("nobody cancels");
+            sender.send(()).expect("it waits");
+            let (slept, _inner) = task.await;
+            assert!(is_cancelled(&error_of(slept)));
+        });
+    }
+}
+
+#[test]
+fn c8_reason_of_who_decides_is_kept_when_a_limit_passes_as_well() {
+    let world = World::sim();
+    let kernel = world.kernel.clone().expect("sim");
+    let step = world.short(1);
+    world.run(async {
+        let (sender, receiver) = futures_channel::oneshot::channel::<()>();
+        let body = async move {
+            receiver.await.expect("it is sent");
+            checkpoint()
+        };
+        let task = begun(wait_for(body, step)).await;
+        sleep(MS).await.expect("nobody cancels"); // The limit counts.
+        assert!(task.cancel_with("why"));
+        kernel.advance(step * 2);
+        sender.send(()).expect("it waits");
+        assert_eq!(error_of(task.await).to_string(), "cancelled: why");
+    });
+}
+
+#[test]
+fn c8_limit_whose_body_was_told_in_one_branch_is_over() {
+    let world = World::sim();
+    let step = world.short(1);
+    let (reader, _writer) = world.pipe();
+    let kernel = world.kernel.as_ref().expect("sim");
+    kernel.script(READ, Script::Uncancellable(step + step / 2, 4));
+    world.run(async {
+        let body = async move {
+            let told = async {
+                let told = Event::new().wait().await;
+                sleep(step).await.expect("used up"); // Its clean-up, over after the read.
+                told
+            };
+            join(told, read(reader, 8)).await
+        };
+        let expired = timeout(step, body).await.expect_err("it was told");
+        let (told, read) = expired.late.expect("it ended");
+        assert!(is_cancelled(&error_of(told)));
+        assert_eq!(read.0.expect("C1"), 4);
+    });
+}
