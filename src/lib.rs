@@ -42,18 +42,20 @@
 
 pub use coring_io::{fs, net};
 pub use coring_runtime::{
-    AsCompleted, BufResult, Builder, CancelScope, Cancellable, Cancelled, Cqe, DriverKind, Expiry,
-    Failure, Features, Gather, GatherAll, GroupError, Handle, Instant, IoBuf, IoBufMut, Multishot,
-    Op, Operation, Outcome, Partial, Polled, Race, RaceAll, Raced, RacedAll, Reason, RemoteTask,
-    Request, ReturnWhen, Runner, Scratch, SettleAll, Settled, SetupFlags, Shielded, Slice, Started,
-    Stats, TRANSFER_MAX, Task, TaskBuilder, TaskGroup, TaskRef, TimedOut, Timer, Timers, Token,
-    Unavailable, all_tasks, as_completed, cancellable, checkpoint, create_task, current_task,
-    gather, gather_all, is_cancelled, is_timed_out, now, ok, race, race_all, run, shield, shielded,
-    sim, submit, submit_multishot, sync, task_group, transfer_len, wait, winner, yield_now,
+    AsCompleted, BufResult, Builder, Call, CancelScope, CancelToken, Cancellable, Cancelled,
+    ContextVar, Cqe, DriverKind, Expiry, Failure, Features, Gather, GatherAll, GroupError, Handle,
+    Instant, IoBuf, IoBufMut, Multishot, Op, Operation, Outcome, Partial, Polled, Race, RaceAll,
+    Raced, RacedAll, Reason, RemoteTask, Request, ReturnWhen, Runner, ScopeHandle, Scratch,
+    SettleAll, Settled, SetupFlags, Shielded, Slice, Started, Stats, TRANSFER_MAX, Task,
+    TaskBuilder, TaskGroup, TaskRef, TimedOut, Timer, Timers, ToThread, Token, Unavailable,
+    WithValue, all_tasks, as_completed, call_at, call_later, call_soon, cancellable, checkpoint,
+    create_task, current_task, deadline, gather, gather_all, is_cancelled, is_timed_out, now, ok,
+    race, race_all, run, shield, shielded, signal, sim, submit, submit_multishot, sync, task_group,
+    to_thread, transfer_len, wait, winner, yield_now,
 };
 pub use coring_timer::{
-    Expired, Interval, Timeout, WaitFor, interval, shielded_for, sleep, sleep_until, timeout,
-    timeout_at, wait_for,
+    Expired, Interval, Timeout, TimeoutScope, WaitFor, interval, shielded_for, sleep, sleep_until,
+    timeout, timeout_at, timeout_scope, wait_for,
 };
 
 /// What most programs use: `use coring::prelude::*;`

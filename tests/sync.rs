@@ -11,9 +11,12 @@ use std::time::Duration;
 
 use common::*;
 use coring::sync::{
-    Condition, Event, LifoQueue, Lock, PriorityQueue, Queue, QueueShutDown, Semaphore,
+    Barrier, BoundedSemaphore, Condition, Event, LifoQueue, Lock, PriorityQueue, Queue,
+    QueueShutDown, Semaphore,
 };
-use coring::{BufResult, Runner, create_task, is_cancelled, sleep, timeout, wait_for, yield_now};
+use coring::{
+    BufResult, Runner, create_task, gather, is_cancelled, sleep, timeout, wait_for, yield_now,
+};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 
@@ -388,6 +391,102 @@ each_driver! {
         assert!(!lock.locked());
     }
 
+    fn b151_barrier_lets_so_many_go_on_with_a_number_each(world) {
+        world.run(async {
+            let barrier = Rc::new(Barrier::new(3));
+            for _ in 0..3 {
+                let mut tasks = Vec::new();
+                for n in 0..3 {
+                    let waits = barrier.clone();
+                    tasks.push(begun(async move { waits.wait().await }).await);
+                    assert_eq!(barrier.waiting(), if n < 2 { n + 1 } else { 0 });
+                }
+                let mut numbers = Vec::new();
+                for task in tasks {
+                    numbers.push(task.await.expect("all came"));
+                }
+                numbers.sort_unstable();
+                assert_eq!(numbers, [0, 1, 2]);
+            }
+        });
+    }
+
+    fn b151_tasks_that_come_while_others_go_on_wait_for_the_next_round(world) {
+        world.run(async {
+            let barrier = Rc::new(Barrier::new(2));
+            let mut tasks = Vec::new();
+            for _ in 0..5 {
+                let waits = barrier.clone();
+                tasks.push(create_task(async move { waits.wait().await }));
+            }
+            yield_now().await.expect("nobody cancels");
+            until(|| tasks.iter().filter(|task| task.done()).count() == 4).await;
+            assert_eq!(barrier.waiting(), 1);
+            barrier.wait().await.expect("the fifth waits");
+            for task in tasks {
+                task.await.expect("all came");
+            }
+        });
+    }
+
+    fn b152_barrier_is_not_broken_by_one_that_is_cancelled(world) {
+        world.run(async {
+            let barrier = Rc::new(Barrier::new(2));
+            let waits = barrier.clone();
+            let task = begun(async move { waits.wait().await }).await;
+            task.cancel();
+            assert!(is_cancelled(&error_of(task.await)));
+            assert!(!barrier.broken());
+            let waits = barrier.clone();
+            let task = begun(async move { waits.wait().await }).await;
+            assert_eq!(barrier.wait().await.expect("two came"), 1);
+            assert_eq!(task.await.expect("two came"), 0);
+        });
+    }
+
+    fn b153_reset_has_those_who_wait_give_up(world) {
+        world.run(async {
+            let barrier = Rc::new(Barrier::new(3));
+            let waits = barrier.clone();
+            let task = begun(async move { waits.wait().await }).await;
+            barrier.reset();
+            assert_eq!(error_of(task.await).to_string(), "the barrier was aborted or reset");
+            assert!(!barrier.broken());
+            let all = gather!(barrier.wait(), barrier.wait(), barrier.wait()).await;
+            all.expect("it begins anew");
+        });
+    }
+
+    fn b154_abort_breaks_a_barrier_until_it_is_reset(world) {
+        world.run(async {
+            let barrier = Rc::new(Barrier::new(2));
+            let waits = barrier.clone();
+            let task = begun(async move { waits.wait().await }).await;
+            barrier.abort();
+            error_of(task.await);
+            error_of(barrier.wait().await);
+            assert!(barrier.broken());
+            barrier.reset();
+            gather!(barrier.wait(), barrier.wait()).await.expect("it begins anew");
+        });
+    }
+
+    fn b149_bounded_semaphore_is_not_released_more_often_than_acquired(world) {
+        world.run(async {
+            let semaphore = BoundedSemaphore::new(2);
+            let text = error_of(semaphore.release(1)).to_string();
+            assert!(text.contains("more often than it was acquired"), "{text}");
+            semaphore.acquire().await.expect("there are two").forget();
+            let permit = semaphore.acquire().await.expect("there is one");
+            // The permit goes back by itself.
+            error_of(semaphore.release(2));
+            drop(permit);
+            semaphore.release(1).expect("it was kept from going back");
+            assert_eq!(semaphore.available(), 2);
+            error_of(semaphore.release(1));
+        });
+    }
+
     fn permit_that_a_wakers_clone_gives_back_is_not_missed(world) {
         world.run(async {
             let lock: &'static Lock = Box::leak(Box::new(Lock::new(())));
@@ -529,4 +628,10 @@ fn semaphore_has_no_more_permits_than_can_be_counted() {
     let semaphore = Semaphore::new(usize::MAX);
     semaphore.release(1);
     assert_eq!(semaphore.available(), usize::MAX);
+}
+
+#[test]
+#[should_panic(expected = "a barrier was made for 0 parties")]
+fn barrier_of_nobody_says_so() {
+    drop(Barrier::new(0));
 }

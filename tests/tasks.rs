@@ -23,6 +23,21 @@ fn reason_of(error: &io::Error) -> String {
 }
 
 each_driver! {
+    fn b091_task_that_awaits_itself_says_so(world) {
+        world.run(async {
+            let own: Rc<RefCell<Option<Task<()>>>> = Rc::default();
+            let awaits = own.clone();
+            let task = create_task(async move {
+                yield_now().await.expect("nobody cancels");
+                let own = awaits.borrow_mut().take().expect("it was put in");
+                own.await;
+            });
+            let watch = task.as_ref();
+            *own.borrow_mut() = Some(task);
+            until(|| watch.done()).await;
+        });
+    }
+
     fn b106_task_that_sleeps_is_cancelled(world) {
         world.run(async {
             let begin = now();

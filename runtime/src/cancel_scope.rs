@@ -111,11 +111,21 @@ impl CancelScope {
         }
     }
 
-    /// Names it for whoever else is to ask it to stop.
-    pub(crate) const fn handle(&self) -> ScopeHandle {
+    /// Opens it here, and names it for who is in it, or elsewhere on this thread: to ask it to stop,
+    /// and to move its deadline, which counts from now on. It does not travel into the kernel with
+    /// operations then, so that is slower than a deadline that stays.
+    pub fn handle(&mut self) -> ScopeHandle {
+        self.begin();
+        let handle = self.name();
+        handle.deadline();
+        handle
+    }
+
+    pub(crate) const fn name(&self) -> ScopeHandle {
         ScopeHandle {
             runtime: self.runtime,
             key: self.key,
+            _thread: BelongsToItsThread::new(),
         }
     }
 
@@ -216,7 +226,7 @@ impl CancelScope {
     pub fn cancel(&mut self) {
         match self.stage {
             Stage::New => self.deadline = Deadline::after(Duration::ZERO),
-            Stage::Open => self.handle().cancel(),
+            Stage::Open => self.name().cancel(),
             Stage::Closed => {}
         }
     }
@@ -292,21 +302,90 @@ impl fmt::Debug for CancelScope {
     }
 }
 
-/// A scope, for who asks it to stop from elsewhere.
-#[derive(Clone, Copy)]
-pub(crate) struct ScopeHandle {
+/// A scope, for who is in it, or elsewhere on its thread: see [`CancelScope::handle`].
+pub struct ScopeHandle {
     runtime: RuntimeId,
     key: ScopeKey,
+    _thread: BelongsToItsThread,
 }
 
 impl ScopeHandle {
-    pub(crate) fn cancel(self) {
-        current::with_id(self.runtime, |runtime: Option<&Runtime>| {
-            if let Some(runtime) = runtime {
-                runtime.cancel_scope(self.key);
-            }
-        });
+    /// As [`CancelScope::cancel`]. Nothing happens when the scope has ended.
+    pub fn cancel(&self) {
+        self.with_runtime(|runtime| runtime.cancel_scope(self.key));
     }
+
+    /// When its time is up. `None`: never, or it has ended.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.with_runtime(|runtime| runtime.core().movable_deadline(self.key))
+            .flatten()
+    }
+
+    /// Moves the deadline; `None` is never. `false`: the time was up, or the scope has ended.
+    pub fn reschedule(&self, deadline: Option<Instant>) -> bool {
+        self.with_runtime(|runtime| {
+            let moved = runtime.with_core(|core| core.reschedule(self.key, deadline));
+            runtime.tell_host();
+            moved
+        })
+        .unwrap_or(false)
+    }
+
+    /// Whether it was asked to stop, by its deadline or by [`cancel`](Self::cancel), and has not
+    /// ended.
+    pub fn is_cancelled(&self) -> bool {
+        self.with_runtime(|runtime| runtime.core().scopes.has_fired(self.key))
+            .unwrap_or(false)
+    }
+
+    fn with_runtime<R>(&self, f: impl FnOnce(&Runtime) -> R) -> Option<R> {
+        current::with_id(self.runtime, |runtime: Option<&Runtime>| runtime.map(f))
+    }
+}
+
+impl Clone for ScopeHandle {
+    fn clone(&self) -> Self {
+        Self {
+            runtime: self.runtime,
+            key: self.key,
+            _thread: BelongsToItsThread::new(),
+        }
+    }
+}
+
+impl fmt::Debug for ScopeHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopeHandle")
+            .field("deadline", &self.deadline())
+            .finish_non_exhaustive()
+    }
+}
+
+/// When the running code is asked to stop: the earliest deadline of the limits around it, as far as
+/// the next shield. `None`: by no limit. A moment that has passed: it has been.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// use coring::{deadline, now, ok, wait_for};
+///
+/// # coring::run(async {
+/// assert!(deadline().is_none());
+/// let inside = wait_for(async { ok(deadline()) }, Duration::from_secs(3)).await?;
+/// assert!(inside.unwrap() > now() + Duration::from_secs(2));
+/// # ok(()) }).unwrap();
+/// ```
+pub fn deadline() -> Option<Instant> {
+    current::with(|current| {
+        let (runtime, current) = current?;
+        let scope = runtime.scope_here(current);
+        if scope == ScopeIndex::NONE {
+            return None;
+        }
+        let now = runtime.now();
+        runtime.core().scopes.effective_deadline(scope, now)
+    })
 }
 
 /// The scope is polled; dropping this restores the one around it, also when the body panics.

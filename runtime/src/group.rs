@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -15,7 +15,7 @@ use slab::Slab;
 use crate::cancel_scope::{CancelScope, Polled, ScopeHandle};
 use crate::error::{Cancelled, Failure, is_cancelled};
 use crate::sync::waiters::Waiters;
-use crate::task::{PanicPayload, Task, TaskBuilder, TaskRef};
+use crate::task::{PanicPayload, Task, TaskBuilder, TaskRef, catch};
 
 /// Runs `body`, then waits for all the tasks that were made in the group (asyncio's `TaskGroup`).
 ///
@@ -71,7 +71,7 @@ where
     F: AsyncFnOnce(TaskGroup<E>) -> Result<T, E>,
 {
     let mut scope = CancelScope::open();
-    let group = TaskGroup::new(scope.handle());
+    let group = TaskGroup::new(scope.name());
     let members = &group.0;
     // If this is dropped the tasks are on their own.
     let _asks = AskOnDrop(members);
@@ -111,19 +111,6 @@ where
         }
     }
     members.close(result, interrupted, scope)
-}
-
-/// Ends with the panic of `future` instead of panicking.
-async fn catch<F: Future>(future: F) -> Result<F::Output, PanicPayload> {
-    let mut future = pin!(future);
-    // Nobody polls it after a panic.
-    std::future::poll_fn(
-        |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(polled) => polled.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
-        },
-    )
-    .await
 }
 
 /// The tasks of a [`task_group`]: makes more of them. Clone it into a task that is to.

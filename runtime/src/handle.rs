@@ -1,17 +1,17 @@
 //! A runtime, as other threads see it.
 
-use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use futures_channel::oneshot;
 
 use crate::inbox::{Inbox, RuntimeId};
-use crate::task::{Task, outside};
+use crate::task::{PanicPayload, Place, Task, cancel_by_place, catch, outside};
 
 /// Gives work to a runtime from any thread.
 ///
@@ -75,26 +75,46 @@ impl Handle {
     {
         let spawned_at = Location::caller();
         let (sender, receiver) = oneshot::channel();
+        let place = Arc::new(OnceLock::new());
+        let made = place.clone();
         self.inbox.call(
             self.runtime,
             Box::new(move || {
-                drop(Task::builder().spawn_from(spawned_at, async move {
-                    // Called in there, so that a panic of `f` is the task's as well.
-                    let mut future = Box::pin(async move { f().await });
-                    // The panic goes to whoever awaits there (C10).
-                    let output = std::future::poll_fn(|cx| {
-                        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-                            Ok(Poll::Pending) => Poll::Pending,
-                            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-                            Err(panic) => Poll::Ready(Err(panic)),
-                        }
-                    });
+                let task = Task::builder().spawn_from(spawned_at, async move {
+                    // Called in there, so that a panic of `f` is the task's as well, and given to
+                    // whoever awaits there (C10).
+                    let output = catch(async move { f().await }).await;
                     // Nobody waits there any more: the output goes.
-                    let _ = sender.send(output.await);
-                }));
+                    let _ = sender.send(output);
+                });
+                let _ = made.set(task.place());
             }),
         );
-        RemoteTask { receiver }
+        RemoteTask {
+            receiver,
+            handle: self.clone(),
+            place,
+        }
+    }
+
+    /// Has the runtime's loop call `f` soon. What that gives can be awaited here, on any runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use coring::Handle;
+    /// coring::run(async {
+    ///     let handle = Handle::current();
+    ///     assert_eq!(handle.call_soon(|| 6 * 7).await?, 42);
+    ///     coring::ok(())
+    /// }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn call_soon<T: Send + 'static>(
+        &self,
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> RemoteTask<T> {
+        self.spawn(|| std::future::ready(f()))
     }
 
     /// Makes the runtime's loop turn, if it sleeps.
@@ -129,8 +149,31 @@ impl fmt::Debug for Handle {
 /// # Cancel safety
 ///
 /// Cancel safe: dropping this before it completes has no effect on the task.
+///
+/// It may be awaited anywhere, so it knows nothing of scopes: on a runtime of coring's,
+/// [`cancellable`](crate::cancellable) makes it hear of requests to stop.
 pub struct RemoteTask<T> {
-    receiver: oneshot::Receiver<Result<T, Box<dyn Any + Send>>>,
+    receiver: oneshot::Receiver<Result<T, PanicPayload>>,
+    handle: Handle,
+    /// The task's, once that is made.
+    place: Arc<OnceLock<Place>>,
+}
+
+impl<T> RemoteTask<T> {
+    /// Asks the task to stop, as [`TaskRef::cancel`](crate::TaskRef::cancel) does there. Nothing
+    /// happens if it has ended.
+    pub fn cancel(&self) {
+        let place = self.place.clone();
+        // After the call that makes the task.
+        let cancels = move || {
+            if let Some(place) = place.get() {
+                cancel_by_place(*place);
+            }
+        };
+        self.handle
+            .inbox
+            .call(self.handle.runtime, Box::new(cancels));
+    }
 }
 
 impl<T> Future for RemoteTask<T> {

@@ -186,6 +186,23 @@ impl Inbox {
         self.notify();
     }
 
+    /// As [`wake`](Self::wake), from a signal handler: only atomics and a write. A loop that sleeps
+    /// without a descriptor is not woken.
+    pub(crate) fn wake_from_signal(&self, task: u32) {
+        self.wakes.push(task);
+        let state = self.load();
+        if !state.is(Phase::Sleeping) {
+            return; // It looks before it sleeps.
+        }
+        let notified = State::new(state.runtime(), Phase::Notified);
+        let moved = self
+            .state
+            .compare_exchange(state.0, notified.0, SeqCst, Relaxed);
+        if let (Ok(_), Some(fd)) = (moved, self.event_fd.get()) {
+            write_event_fd(fd);
+        }
+    }
+
     /// Queues a closure for `runtime`. Dropped without a call where that has ended, or ends
     /// before it is run: whoever must know puts a guard into it.
     pub(crate) fn call(&self, runtime: RuntimeId, run: Box<dyn FnOnce() + Send>) {

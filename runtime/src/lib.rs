@@ -16,9 +16,11 @@
 compile_error!("coring runs on Linux on 64 bits only");
 
 mod buf;
+mod call;
 mod cancel_scope;
 mod cancellable;
 mod combine;
+mod context;
 mod core;
 mod current;
 mod debris;
@@ -32,15 +34,19 @@ mod op;
 mod runner;
 mod runtime;
 mod scope;
+pub mod signal;
 pub mod sync;
 mod task;
+mod threads;
 mod timer;
 mod timers;
+mod wind_down;
 
 use std::io;
 
 pub use buf::{BufResult, IoBuf, IoBufMut, Slice, TRANSFER_MAX, transfer_len};
-pub use cancel_scope::{CancelScope, Expiry, Polled};
+pub use call::{Call, call_at, call_later, call_soon};
+pub use cancel_scope::{CancelScope, Expiry, Polled, ScopeHandle, deadline};
 pub use cancellable::{Cancellable, Shielded, cancellable, shielded};
 pub use combine::{
     AsCompleted, Gather, GatherAll, Race, RaceAll, Raced, RacedAll, ReturnWhen, SettleAll, Settled,
@@ -48,6 +54,7 @@ pub use combine::{
 };
 #[doc(hidden)]
 pub use combine::{gather as gather_tuple, race as race_tuple};
+pub use context::{ContextVar, WithValue};
 pub use driver::{DriverKind, Features, Reason, Request, Scratch, SetupFlags, Unavailable, sim};
 pub use error::{Cancelled, Failure, Outcome, Partial, TimedOut, is_cancelled, is_timed_out};
 pub use group::{GroupError, Started, TaskGroup, task_group};
@@ -58,6 +65,7 @@ pub use runner::{Builder, Runner, Stats, run};
 pub use task::{
     Task, TaskBuilder, TaskRef, all_tasks, checkpoint, create_task, current_task, shield, yield_now,
 };
+pub use threads::{CancelToken, ToThread, to_thread};
 pub use timer::{Timer, now};
 pub use timers::Timers;
 

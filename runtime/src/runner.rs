@@ -6,8 +6,9 @@ use std::fs;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::current;
 use crate::driver::sim;
@@ -15,13 +16,19 @@ use crate::driver::{Config, Driver, DriverKind, Features, Reason, Unavailable};
 use crate::handle::Handle;
 use crate::inbox::Inbox;
 use crate::runtime::{Runtime, leaks};
+use crate::signal::CtrlC;
 use crate::task::{MainTask, outside};
 use crate::timers::Timers;
+use crate::wind_down::{report, wind_down};
 
 /// Runs `main` to its end, and every task that it makes meanwhile (asyncio's `run`).
 ///
-/// When `main` is done the other tasks are dropped, what they had in flight is cancelled and
-/// waited for, and its output is returned.
+/// When `main` is done the other tasks are asked to stop, and given 5 seconds for that; then once
+/// more; what is left is dropped, and reported on stderr. A task that waits for what knows nothing
+/// of coring is dropped at once. Then `main`'s output is returned: see [`Runner::close`].
+///
+/// On the process's main thread Ctrl-C asks `main` to stop; a second one ends the process. See
+/// [`signal`](crate::signal).
 ///
 /// # Panics
 /// If `main` panicked; if a `run` is on the stack already; if the machine offers no driver: the
@@ -38,10 +45,14 @@ use crate::timers::Timers;
 /// ```
 #[track_caller]
 pub fn run<F: Future>(main: F) -> F::Output {
-    match Runner::builder().build() {
-        Ok(mut runner) => runner.run(main),
+    let mut runner = match Runner::builder().ctrl_c(true).build() {
+        Ok(runner) => runner,
         Err(unavailable) => panic!("{unavailable}"),
-    }
+    };
+    // A panic of `main` waits for the others as well.
+    let output = catch_unwind(AssertUnwindSafe(|| runner.run(main)));
+    runner.close();
+    output.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// What a runner is made with.
@@ -61,6 +72,8 @@ pub struct Builder {
     config: Config,
     timers: Timers,
     sim: Option<sim::Kernel>,
+    ctrl_c: bool,
+    grace: Duration,
 }
 
 impl Builder {
@@ -73,6 +86,8 @@ impl Builder {
             },
             timers: Timers::Auto,
             sim: None,
+            ctrl_c: false,
+            grace: Duration::from_secs(5),
         }
     }
 
@@ -105,6 +120,21 @@ impl Builder {
         self
     }
 
+    /// Whether Ctrl-C asks the main task of a [`Runner::run`] to stop, and ends the process the
+    /// second time. By default it does not; [`run`] asks for it. It holds on the process's main
+    /// thread, for one run at a time, and while nobody else catches SIGINT.
+    pub const fn ctrl_c(mut self, ctrl_c: bool) -> Self {
+        self.ctrl_c = ctrl_c;
+        self
+    }
+
+    /// How long tasks have, each of the two times that [`Runner::close`] asks them to stop. By
+    /// default 5 seconds.
+    pub const fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
     /// Runs on a simulated kernel, whatever `CORING_DRIVER` says. One that serves another runner
     /// makes [`build`](Self::build) panic.
     pub fn sim(mut self, kernel: &sim::Kernel) -> Self {
@@ -124,6 +154,8 @@ impl Builder {
         let (inbox, id) = opened.ok_or(Unavailable::new(0, Reason::TooManyRuntimes))?;
         Ok(Runner {
             runtime: Runtime::new(id, inbox, driver, self.timers),
+            ctrl_c: self.ctrl_c,
+            grace: self.grace,
         })
     }
 
@@ -152,6 +184,8 @@ impl Builder {
 /// most; what the kernel still has then is leaked, and reported on stderr.
 pub struct Runner {
     runtime: Rc<Runtime>,
+    ctrl_c: bool,
+    grace: Duration,
 }
 
 impl Runner {
@@ -174,11 +208,20 @@ impl Runner {
         );
         self.runtime.enter_from_host();
         let main = MainTask::spawn(&self.runtime, main);
+        let index = main.cell().header().index.get();
+        let catches = self
+            .ctrl_c
+            .then(|| CtrlC::catch(self.runtime.inbox(), index));
+        let ctrl_c = catches.flatten();
         while !main.is_done() {
             if let Err(error) = self.runtime.turn(Some(main.cell())) {
                 panic!("the loop cannot go on: {error}");
             }
+            if ctrl_c.as_ref().is_some_and(CtrlC::has_come) {
+                self.runtime.cancel(main.cell(), None);
+            }
         }
+        drop(ctrl_c);
         let output = main.output();
         drop(main);
         if self.runtime.is_embedded() {
@@ -189,6 +232,20 @@ impl Runner {
             Some(Err(panic)) => resume_unwind(panic),
             None => unreachable!("main is done, and nobody else can take its output"),
         }
+    }
+
+    /// Ends the runner, gently: asks its tasks to stop, and waits until they have, for the
+    /// [grace](Builder::grace); asks those that are left once more, and waits as long; drops what is
+    /// left then, and says so on stderr. A task that waits for what knows nothing of coring is
+    /// dropped at once. (Dropping the runner drops all tasks at once.)
+    pub fn close(mut self) {
+        if self.stats().tasks == 0 {
+            return;
+        }
+        let grace = self.grace;
+        self.ctrl_c = false;
+        let left = self.run(wind_down(grace));
+        report(&left, grace);
     }
 
     /// One turn of the loop: runs what is ready, submits, takes what has completed. Never waits.

@@ -10,6 +10,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::Instant;
+use crate::context::Contexts;
 use crate::core::{Closed, Core, Shot};
 use crate::current::{self, Current, Entered, NO_TASK};
 use crate::debris::quietly;
@@ -53,6 +54,9 @@ pub(crate) struct Runtime {
     /// The event descriptor has been asked for: another loop drives this one.
     embedded: Cell<bool>,
     woken: RefCell<Vec<u32>>,
+    contexts: RefCell<Contexts>,
+    /// The task that is woken when another one ends; `NO_TASK` is none.
+    watcher: Cell<u32>,
 }
 
 impl Runtime {
@@ -72,6 +76,8 @@ impl Runtime {
             ended: Cell::new(false),
             embedded: Cell::new(false),
             woken: RefCell::new(Vec::new()),
+            contexts: RefCell::default(),
+            watcher: Cell::new(NO_TASK),
         });
         current::register(runtime.clone());
         runtime
@@ -91,6 +97,10 @@ impl Runtime {
 
     pub(crate) fn tasks(&self) -> RefMut<'_, Tasks> {
         self.tasks.borrow_mut()
+    }
+
+    pub(crate) fn contexts(&self) -> RefMut<'_, Contexts> {
+        self.contexts.borrow_mut()
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -205,6 +215,10 @@ impl Runtime {
         if let Some(joiner) = joiner {
             self.wake_joiner(joiner);
         }
+        if self.watcher.get() != NO_TASK {
+            let watcher = self.watcher.replace(NO_TASK);
+            self.tasks().wake_index(watcher);
+        }
         if cell.is_last() {
             // Nobody has a handle: the output goes, by user code.
             quietly(|| drop(cell));
@@ -262,6 +276,19 @@ impl Runtime {
     }
 
     // ---- tasks ----
+
+    /// Has `task` woken when the next one ends.
+    pub(crate) fn watch_ends(&self, task: u32) {
+        self.watcher.set(task);
+    }
+
+    /// Whether a task was asked to stop, and waits for nothing that could tell it so.
+    pub(crate) fn is_deaf(&self, cell: &TaskCell) -> bool {
+        let (root, index) = (cell.header().scope.get(), cell.header().index.get());
+        root != ScopeIndex::NONE
+            && !self.tasks().is_queued(index)
+            && self.core().is_asked_in_vain(root)
+    }
 
     /// Takes a task in, or discards it if the runtime is ending.
     pub(crate) fn spawn(&self, cell: TaskCell) {
@@ -329,7 +356,7 @@ impl Runtime {
         self.tasks().wake_index(cell.header().index.get());
     }
 
-    fn root_scope(&self, cell: &TaskCell) -> ScopeIndex {
+    pub(crate) fn root_scope(&self, cell: &TaskCell) -> ScopeIndex {
         let scope = &cell.header().scope;
         if scope.get() == ScopeIndex::NONE {
             scope.set(
@@ -381,7 +408,11 @@ impl Runtime {
         if self.core().scopes.at(key.index).first_join != NO_TASK {
             self.hand_joins_on(key);
         }
-        self.with_core(|core| core.close_scope(key))
+        let closed = self.with_core(|core| core.close_scope(key));
+        if !self.has_no_context() {
+            self.drop_context(key.index);
+        }
+        closed
     }
 
     // ---- leaves ----

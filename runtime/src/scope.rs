@@ -155,6 +155,8 @@ const _: () = assert!(size_of::<Scope>() == 32);
 pub(crate) struct Cold {
     pub(crate) deadline: Deadline,
     border: Border,
+    /// The deadline may be moved: no operation carries it into the kernel.
+    pub(crate) movable: bool,
     /// The deadline has passed and the request is made.
     pub(crate) fired: bool,
     /// Its body has been polled once more, for what was done and not fetched when it fired.
@@ -297,6 +299,7 @@ impl Scopes {
             self.vacant_cold = cold.carrier;
             // What is not written here was left so when the place became vacant.
             cold.border = Border::Open;
+            cold.movable = false;
             cold.fired = false;
             cold.nudged = false;
             cold.arming = false;
@@ -314,6 +317,7 @@ impl Scopes {
         self.cold.push(Cold {
             deadline: Deadline::NEVER,
             border: Border::Open,
+            movable: false,
             fired: false,
             nudged: false,
             arming: false,
@@ -426,6 +430,10 @@ impl Scopes {
         self.has(key).then(|| self.cold(key.index))
     }
 
+    pub(crate) fn has_fired(&self, key: ScopeKey) -> bool {
+        self.has(key) && self.cold_of(key.index).is_some_and(|cold| cold.fired)
+    }
+
     pub(crate) fn key_of(&self, index: ScopeIndex) -> ScopeKey {
         ScopeKey {
             index,
@@ -459,6 +467,11 @@ impl Scopes {
     /// From `index` outwards, as far as what happens there reaches it: to the next shield.
     fn outwards(&self, index: ScopeIndex) -> impl Iterator<Item = ScopeIndex> {
         std::iter::successors(index.made(), move |&at| self.outer(at).made())
+    }
+
+    /// From `index` outwards, through shields as well.
+    pub(crate) fn with_parents(&self, index: ScopeIndex) -> impl Iterator<Item = ScopeIndex> {
+        std::iter::successors(index.made(), |at| self.scopes[at.0 as usize].parent.made())
     }
 
     /// Whose requests and deadlines hold for `index` as well.
@@ -524,6 +537,28 @@ impl Scopes {
             at = outer;
         }
         nearest
+    }
+
+    /// The earliest deadline from `index` outwards, also one that has passed.
+    pub(crate) fn effective_deadline(
+        &mut self,
+        index: ScopeIndex,
+        now: Instant,
+    ) -> Option<Instant> {
+        let mut earliest = None;
+        self.each_cold(index, |cold, _| {
+            if let Some(deadline) = cold.deadline.count(|| now) {
+                earliest = Some(earliest.map_or(deadline, |other| deadline.min(other)));
+            }
+        });
+        earliest
+    }
+
+    /// Moves the deadline of a scope.
+    pub(crate) fn set_deadline(&mut self, index: ScopeIndex, deadline: Deadline) {
+        let old = std::mem::replace(&mut self.cold(index).deadline, deadline);
+        self.timed += usize::from(deadline != Deadline::NEVER);
+        self.timed -= usize::from(old != Deadline::NEVER);
     }
 
     /// Records a new request at `index` and gives its number.

@@ -17,7 +17,10 @@ use std::time::Duration;
 use coring_runtime::{Instant, Timer};
 
 pub use interval::{Interval, interval};
-pub use limit::{Expired, Timeout, WaitFor, shielded_for, timeout, timeout_at, wait_for};
+pub use limit::{
+    Expired, Timeout, TimeoutScope, WaitFor, shielded_for, timeout, timeout_at, timeout_scope,
+    wait_for,
+};
 
 /// Waits for a span, counted from when it is first awaited (asyncio's `sleep`). Never early.
 ///

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use coring_runtime::{CancelScope, Cancelled, Instant, Outcome, Polled, TimedOut};
+use coring_runtime::{CancelScope, Cancelled, Instant, Outcome, Polled, ScopeHandle, TimedOut};
 use pin_project_lite::pin_project;
 
 /// Awaits `future` for `limit` at the most (asyncio's `wait_for`).
@@ -206,6 +206,75 @@ pub const fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
     Timeout {
         future: Some(future),
         scope: CancelScope::at(deadline),
+    }
+}
+
+/// [`timeout`], whose limit can be moved by what it limits (asyncio's `timeout` with `reschedule`).
+///
+/// The limit counts from the first poll. It does not travel into the kernel with operations, so
+/// where it stays as it is [`timeout`] is cheaper.
+///
+/// # Cancel safety
+///
+/// Cancel safe: dropping this before it completes has no effect but that of dropping `body`.
+///
+/// # Errors
+/// [`Expired`] if the limit passed and the body was told so before it was done.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// use coring::{now, sleep, timeout_scope};
+///
+/// # coring::run(async {
+/// let done = timeout_scope(Duration::from_millis(1), async |limit| {
+///     limit.reschedule(Some(now() + Duration::from_secs(60)))?;
+///     sleep(Duration::from_millis(2)).await
+/// });
+/// done.await??;
+/// # coring::ok(()) }).unwrap();
+/// ```
+pub async fn timeout_scope<T, F>(limit: Duration, body: F) -> Result<T, Expired<T>>
+where
+    F: AsyncFnOnce(TimeoutScope) -> T,
+{
+    let mut scope = CancelScope::after(limit);
+    let movable = TimeoutScope(scope.handle());
+    let timeout = Timeout {
+        future: Some(body(movable)),
+        scope,
+    };
+    timeout.await
+}
+
+/// The limit that the body of a [`timeout_scope`] has.
+#[derive(Clone, Debug)]
+pub struct TimeoutScope(ScopeHandle);
+
+impl TimeoutScope {
+    /// When the time is up. `None`: never, or the body has ended.
+    pub fn when(&self) -> Option<Instant> {
+        self.0.deadline()
+    }
+
+    /// Moves the limit; `None` is none. A moment that has passed is seen by the next await.
+    ///
+    /// # Errors
+    /// If the time was up, or the body has ended.
+    pub fn reschedule(&self, when: Option<Instant>) -> io::Result<()> {
+        if self.0.reschedule(when) {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a limit was moved that had passed already, or whose body has ended",
+        ))
+    }
+
+    /// Whether the time is up.
+    pub fn expired(&self) -> bool {
+        self.0.is_cancelled()
     }
 }
 

@@ -177,7 +177,11 @@ impl Core {
         if !self.scopes.is_quiet() {
             match self.refuse_or_deadline(scope) {
                 // Multishots outlive their waiters, and a sleep is a timeout itself.
-                Ok(nearest) => deadline = nearest.filter(|_| kind == Kind::OneShot),
+                Ok(nearest) => {
+                    deadline = nearest.filter(|&(_, timed)| {
+                        kind == Kind::OneShot && !self.scopes.cold(timed).movable
+                    });
+                }
                 Err(number) => return self.refuse(number, waker.take()),
             }
         }
@@ -610,7 +614,8 @@ impl Core {
             && (taken < EXPIRIES_MAX || deadline == last)
         {
             (taken, last) = (taken + 1, deadline);
-            let waits = waits(&mut self.table, &mut self.scopes, waiter);
+            let waits = waits(&mut self.table, &mut self.scopes, waiter)
+                && self.is_deadline_of(deadline, waiter);
             self.heap.pop(!waits);
             match waiter {
                 Waiter::Slot(key) if waits => {
@@ -632,6 +637,14 @@ impl Core {
             self.fire(scope);
         }
         self.due = due;
+    }
+
+    /// Whether an entry of the heap has the deadline that its scope has now.
+    fn is_deadline_of(&mut self, deadline: Instant, waiter: Waiter) -> bool {
+        match waiter {
+            Waiter::Slot(_) => true,
+            Waiter::Scope(key) => self.scopes.cold(key.index).deadline.moment() == Some(deadline),
+        }
     }
 
     /// Wakes whoever waits: a task of ours directly, anybody else after the batch.

@@ -1,6 +1,7 @@
 //! How a request to stop travels: deadlines that fire, leaves that are hit, futures that go.
 
 use super::{Core, IN_HEAP, waits};
+use crate::Instant;
 use crate::current::NO_TASK;
 use crate::debris::{Item, Remains};
 use crate::error::Cause;
@@ -462,6 +463,11 @@ impl Core {
         false
     }
 
+    /// Whether a request is pending in `scope`, and nothing that is registered below could return it.
+    pub(crate) fn is_asked_in_vain(&mut self, scope: ScopeIndex) -> bool {
+        self.scopes.is_asked(scope) && self.leaves(scope) == Leaves::None
+    }
+
     /// Whether a leaf is all that is registered in `scope`.
     fn waits_alone(&mut self, leaf: u32, scope: ScopeIndex) -> bool {
         self.scopes.has_only(scope, leaf) && self.table.at(leaf).next == NO_SLOT
@@ -503,6 +509,28 @@ impl Core {
             scope.armed = true;
             self.heap.push(deadline, Waiter::Scope(key));
         }
+    }
+
+    /// The deadline of a scope that is open, as one that may be moved from here on.
+    pub(crate) fn movable_deadline(&mut self, key: ScopeKey) -> Option<Instant> {
+        let now = self.driver.now();
+        let scope = self.scopes.find(key)?;
+        scope.movable = true;
+        scope.deadline.count(|| now)
+    }
+
+    /// Moves a deadline. `false`: it has passed, or its scope has ended.
+    pub(crate) fn reschedule(&mut self, key: ScopeKey, when: Option<Instant>) -> bool {
+        if self.scopes.find(key).is_none_or(|scope| scope.fired) {
+            return false;
+        }
+        let deadline = when.map_or(Deadline::NEVER, Deadline::at);
+        self.scopes.set_deadline(key.index, deadline);
+        self.clock = None;
+        // What the heap has is not its deadline any more.
+        self.disarm_scope(key.index);
+        await_timer(self.scopes.cold(key.index), &mut self.arming, key);
+        true
     }
 
     fn disarm_scope(&mut self, scope: ScopeIndex) {

@@ -25,6 +25,8 @@ use crate::current::BelongsToItsThread;
 /// ```
 pub struct Semaphore {
     permits: Cell<usize>,
+    /// Permits that were kept from going back.
+    forgotten: Cell<usize>,
     waiters: Waiters,
     _thread: BelongsToItsThread,
 }
@@ -34,6 +36,7 @@ impl Semaphore {
     pub fn new(permits: usize) -> Self {
         Self {
             permits: Cell::new(permits),
+            forgotten: Cell::new(0),
             waiters: Waiters::default(),
             _thread: BelongsToItsThread::new(),
         }
@@ -108,6 +111,8 @@ impl Permit<'_> {
     /// [adds](Semaphore::release) one.
     #[expect(clippy::mem_forget, reason = "a reference is all that it has")]
     pub fn forget(self) {
+        let forgotten = &self.0.forgotten;
+        forgotten.set(forgotten.get().saturating_add(1));
         std::mem::forget(self);
     }
 }
@@ -115,5 +120,79 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.0.release(1);
+    }
+}
+
+/// A [`Semaphore`] that never has more permits than it began with (asyncio's `BoundedSemaphore`).
+///
+/// # Examples
+///
+/// ```
+/// use coring::sync::BoundedSemaphore;
+///
+/// coring::run(async {
+///     let one = BoundedSemaphore::new(1);
+///     one.acquire().await?.forget();
+///     one.release(1)?;
+///     assert!(one.release(1).is_err());
+///     coring::ok(())
+/// }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct BoundedSemaphore {
+    semaphore: Semaphore,
+}
+
+impl BoundedSemaphore {
+    /// One with so many permits.
+    pub fn new(permits: usize) -> Self {
+        Self {
+            semaphore: Semaphore::new(permits),
+        }
+    }
+
+    /// Waits for a permit: see [`Semaphore::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping this before it completes has no effect. A permit that had come goes to
+    /// the next who waits.
+    ///
+    /// # Errors
+    /// [`Cancelled`](crate::Cancelled), or the time-out of a scope.
+    pub async fn acquire(&self) -> io::Result<Permit<'_>> {
+        self.semaphore.acquire().await
+    }
+
+    /// A permit, if there is one and nobody waits for it.
+    pub fn try_acquire(&self) -> Option<Permit<'_>> {
+        self.semaphore.try_acquire()
+    }
+
+    /// Adds permits that were kept from going back by [`Permit::forget`].
+    ///
+    /// # Errors
+    /// If there would be more than it began with: then none is added.
+    pub fn release(&self, permits: usize) -> io::Result<()> {
+        let Some(left) = self.semaphore.forgotten.get().checked_sub(permits) else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a bounded semaphore was released more often than it was acquired: a permit goes \
+                 back by itself when it is dropped",
+            ));
+        };
+        self.semaphore.forgotten.set(left);
+        self.semaphore.release(permits);
+        Ok(())
+    }
+
+    /// Whether [`acquire`](Self::acquire) would wait.
+    pub fn locked(&self) -> bool {
+        self.semaphore.locked()
+    }
+
+    /// Permits that nobody has.
+    pub const fn available(&self) -> usize {
+        self.semaphore.available()
     }
 }

@@ -50,7 +50,7 @@ impl Runtime {
     // ---- from outside of a task ----
 
     /// Asks a task to stop.
-    pub(super) fn cancel(&self, cell: &TaskCell, reason: Option<Rc<str>>) {
+    pub(crate) fn cancel(&self, cell: &TaskCell, reason: Option<Rc<str>>) {
         self.request_task(cell, reason);
         self.settle();
         self.tell_host();

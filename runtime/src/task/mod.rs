@@ -11,8 +11,8 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::panic::{Location, resume_unwind};
-use std::pin::Pin;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -97,8 +97,12 @@ impl<'a> TaskBuilder<'a> {
             cell.set_name(name);
         }
         let runtime = current::with(|current| {
-            let (runtime, _) = current?;
+            let (runtime, current) = current?;
             runtime.spawn(cell.clone());
+            if !runtime.has_no_context() && !cell.is_done() {
+                let scope = runtime.scope_here(current);
+                runtime.inherit_context(scope, || runtime.root_scope(&cell));
+            }
             Some(runtime.id())
         });
         let Some(runtime) = runtime else {
@@ -130,7 +134,8 @@ pub(crate) fn outside(what: &str) -> ! {
 /// that reaches an await of it is forwarded to the task, and the await goes on until that ends.
 ///
 /// # Panics
-/// Awaiting it panics if the task panicked, and if its runtime ended before the task did.
+/// Awaiting it panics if the task panicked, if its runtime ended before the task did, and in the
+/// task itself.
 pub struct Task<T> {
     task: TaskRef,
     // Owns an output of type T.
@@ -157,6 +162,14 @@ impl Task<()> {
 }
 
 impl<T> Task<T> {
+    pub(crate) fn place(&self) -> Place {
+        let header = self.task.cell.header();
+        Place {
+            index: header.index.get(),
+            generation: header.generation.get(),
+        }
+    }
+
     /// A reference to the task, without its output.
     pub fn as_ref(&self) -> TaskRef {
         self.task.clone()
@@ -211,6 +224,10 @@ impl<T> Task<T> {
         }
         let joined = current::with(|current| {
             let (owner, current) = current.filter(|(owner, _)| joins && owner.id() == *runtime)?;
+            assert!(
+                current.task.get() != cell.header().index.get(),
+                "a task awaits itself, and would do so for ever: give its handle to another one"
+            );
             let scope = owner.scope_here(current);
             owner.join(cell, scope);
             Some(())
@@ -383,6 +400,15 @@ impl TaskRef {
             .unwrap_or(0)
     }
 
+    /// Drops the task's future, if it was asked to stop and waits for nothing that could tell it so.
+    pub(crate) fn abort_if_deaf(&self) {
+        self.with_runtime(|runtime| {
+            if runtime.is_deaf(&self.cell) {
+                runtime.abort(&self.cell);
+            }
+        });
+    }
+
     /// Calls `f` with the task's runtime, as long as the task has not ended.
     fn with_runtime<R>(&self, f: impl FnOnce(&Runtime) -> R) -> Option<R> {
         if self.done() {
@@ -547,6 +573,37 @@ pub fn checkpoint() -> io::Result<()> {
         })
     });
     refused.map_or(Ok(()), |cause| Err(cause.error()))
+}
+
+/// Ends with the panic of `future` instead of panicking.
+pub(crate) async fn catch<F: Future>(future: F) -> Result<F::Output, PanicPayload> {
+    let mut future = pin!(future);
+    // Nobody polls it after a panic.
+    std::future::poll_fn(
+        |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        },
+    )
+    .await
+}
+
+/// Asks a task of the runtime that is turning to stop, if it is still there.
+pub(crate) fn cancel_by_place(place: Place) {
+    current::with(|current| {
+        let Some((runtime, _)) = current else { return };
+        let cell = runtime.tasks().get(place.index).cloned();
+        if let Some(cell) = cell.filter(|cell| cell.header().generation.get() == place.generation) {
+            runtime.cancel(&cell, None);
+        }
+    });
+}
+
+/// Which of a runtime's tasks.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    index: u32,
+    generation: u32,
 }
 
 /// Runs a future that may borrow until it is done, as a task of its own.
