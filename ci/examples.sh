@@ -7,7 +7,7 @@
 # To add one: a function `check_NAME` below. An example without one is a failure.
 source "$(dirname "$0")/lib.sh"
 
-PLANNED=(say_after wait_for echo cat copy embed doctor)
+PLANNED=(say_after wait_for echo cat copy embed doctor structured graceful producer_consumer)
 
 package python3 python3 || fail "python3, the real client, cannot be installed"
 
@@ -43,6 +43,18 @@ prints() {
     [ "$times" -ge "${2:-1}" ] || wrong "/$1/ is in $times lines, not in ${2:-1}"
 }
 
+# Waits until the server says where it listens; sets `address`.
+listening() {
+    address=
+    for _ in $(seq 100); do
+        address="$(sed -n 's/^listening on //p' "$scratch/out")"
+        [ -z "$address" ] || return 0
+        kill -0 "$server" 2>/dev/null || wrong "it ended before it listened"
+        sleep 0.1
+    done
+    wrong "no line 'listening on ADDR' after 10 s"
+}
+
 # random FILE BYTES
 random() {
     head -c "$2" /dev/urandom >"$scratch/$1"
@@ -72,20 +84,50 @@ check_wait_for() {
     prints 'timed out, [0-9.]+(µs|ms) late' 2 # Never early: that would be negative.
 }
 
+# One of the group's tasks fails: the others clean up before the group ends.
+check_structured() {
+    example structured >"$scratch/out" 2>&1 || wrong "status $?"
+    prints 'parcel [0-9]+ is back' 2
+    prints 'body: stopped: true'
+    prints 'the van has broken down'
+    tail -n 1 "$scratch/out" | grep -q 'the day ended' || wrong "the group did not end last"
+}
+
+# Everything that was produced is consumed, and both ends come to their end.
+check_producer_consumer() {
+    example producer_consumer >"$scratch/out" 2>&1 || wrong "status $?"
+    prints 'item [0-9] of producer' 30
+    local sums one other all
+    sums="$(grep -oE '^consumed: [0-9]+ and [0-9]+ of 30' "$scratch/out" | tr -cd '0-9 ')"
+    read -r one other all <<<"$sums"
+    [ $((one + other)) -eq "$all" ] || wrong "consumed $one and $other, not $all"
+}
+
+# At Ctrl-C a request that is short is answered, one that is long is stopped, a new client refused.
+check_graceful() {
+    cargo build --quiet --release --example graceful
+    "${CARGO_TARGET_DIR:-target}/release/examples/graceful" 127.0.0.1:0 >"$scratch/out" 2>&1 &
+    server=$!
+    local address
+    listening
+    timeout 60 python3 ci/graceful_client.py "$address" "$server" >>"$scratch/out" 2>&1 ||
+        wrong "the client found a fault"
+    local status=0
+    wait "$server" || status=$?
+    server=
+    [ "$status" -eq 0 ] || wrong "status $status"
+    prints 'no more connections'
+    prints 'all requests have ended'
+}
+
 # With an address: many clients at once, every byte back in order, end of file after end of file.
 # Without: the main job of the README.
 check_echo() {
     # In place of this shell's child, so that `kill` reaches the server.
     cargo run --quiet --release --example echo -- 127.0.0.1:0 >"$scratch/out" 2>&1 &
     server=$!
-    local address=
-    for _ in $(seq 100); do
-        address="$(sed -n 's/^listening on //p' "$scratch/out")"
-        [ -z "$address" ] || break
-        kill -0 "$server" 2>/dev/null || wrong "it ended before it listened"
-        sleep 0.1
-    done
-    [ -n "$address" ] || wrong "no line 'listening on ADDR' after 10 s"
+    local address
+    listening
     timeout 60 python3 ci/echo_client.py "$address" || wrong "the client found a fault"
     kill -0 "$server" 2>/dev/null || wrong "it ended while it served"
     kill -TERM "$server"
