@@ -13,6 +13,7 @@ use std::task::Poll;
 use slab::Slab;
 
 use crate::cancel_scope::{CancelScope, Polled, ScopeHandle};
+use crate::debug;
 use crate::error::{Cancelled, Failure, is_cancelled};
 use crate::sync::waiters::Waiters;
 use crate::task::{PanicPayload, Task, TaskBuilder, TaskRef, catch};
@@ -289,9 +290,7 @@ impl<E: Failure> Member<E> {
             Ok(Err(error)) => drop(self.members.failed(error)),
             Err(panic) => drop(self.members.panicked(panic)),
         }
-        Err(io::Error::other(
-            "the task of a group gave no value; what it failed with is in the group's error",
-        ))
+        Err(io::Error::other(NoValue))
     }
 
     fn leave(&mut self) {
@@ -309,6 +308,20 @@ impl<E: Failure> Drop for Member<E> {
         }
     }
 }
+
+/// A task of a group failed, or was stopped: what its handle gives in the place of a value.
+#[derive(Debug)]
+pub(crate) struct NoValue;
+
+impl fmt::Display for NoValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the task of a group gave no value; what it failed with is in the group's error",
+        )
+    }
+}
+
+impl Error for NoValue {}
 
 /// Somebody failed with an error that has been noted, or was stopped with this one.
 type Noted<E> = Option<E>;
@@ -393,6 +406,10 @@ struct AskOnDrop<'a, E: Failure>(&'a Members<E>);
 impl<E: Failure> Drop for AskOnDrop<'_, E> {
     fn drop(&mut self) {
         if self.0.stage.get() != Stage::Closed {
+            let left = self.0.tasks.borrow().len();
+            if left > 0 {
+                debug::undrained_group(left);
+            }
             self.0.cancel_tasks();
         }
     }

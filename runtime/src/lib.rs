@@ -24,6 +24,7 @@ mod context;
 mod core;
 mod current;
 mod debris;
+mod debug;
 mod driver;
 mod error;
 mod group;

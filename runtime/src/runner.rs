@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::current;
+use crate::debug::is_asked_for;
 use crate::driver::sim;
 use crate::driver::{Config, Driver, DriverKind, Features, Reason, Unavailable};
 use crate::handle::Handle;
@@ -74,6 +75,7 @@ pub struct Builder {
     sim: Option<sim::Kernel>,
     ctrl_c: bool,
     grace: Duration,
+    debug: bool,
 }
 
 impl Builder {
@@ -88,6 +90,7 @@ impl Builder {
             sim: None,
             ctrl_c: false,
             grace: Duration::from_secs(5),
+            debug: false,
         }
     }
 
@@ -128,6 +131,21 @@ impl Builder {
         self
     }
 
+    /// Debug mode, which the environment variable `CORING_DEBUG=1` turns on as well. It reports
+    ///
+    /// * a task that runs for 100 ms without a break, with its name and where it was made;
+    /// * a task that was asked to stop, has heard of it, and goes on for more than a second;
+    /// * an operation in flight whose future is dropped;
+    /// * a task that failed and whose handle nobody has, or drops without looking (for outputs of
+    ///   `Result<(), E>`, where `E` is an [`io::Error`] or a box);
+    /// * a task group that is dropped before its tasks have ended;
+    ///
+    /// to the `tracing` crate where that feature is on, else to stderr.
+    pub const fn debug(mut self, debug: bool) -> Self {
+        self.debug = debug;
+        self
+    }
+
     /// How long tasks have, each of the two times that [`Runner::close`] asks them to stop. By
     /// default 5 seconds.
     pub const fn grace(mut self, grace: Duration) -> Self {
@@ -153,7 +171,7 @@ impl Builder {
         let opened = Inbox::open();
         let (inbox, id) = opened.ok_or(Unavailable::new(0, Reason::TooManyRuntimes))?;
         Ok(Runner {
-            runtime: Runtime::new(id, inbox, driver, self.timers),
+            runtime: Runtime::new(id, inbox, driver, self.timers, self.debug || is_asked_for()),
             ctrl_c: self.ctrl_c,
             grace: self.grace,
         })

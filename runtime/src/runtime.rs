@@ -14,6 +14,7 @@ use crate::context::Contexts;
 use crate::core::{Closed, Core, Shot};
 use crate::current::{self, Current, Entered, NO_TASK};
 use crate::debris::quietly;
+use crate::debug::{self, Debug};
 use crate::driver::{Driver, Wait};
 use crate::error::Cause;
 use crate::inbox::{Inbox, RuntimeId};
@@ -55,6 +56,7 @@ pub(crate) struct Runtime {
     embedded: Cell<bool>,
     woken: RefCell<Vec<u32>>,
     contexts: RefCell<Contexts>,
+    debug: Option<Debug>,
     /// The task that is woken when another one ends; `NO_TASK` is none.
     watcher: Cell<u32>,
 }
@@ -65,6 +67,7 @@ impl Runtime {
         inbox: &'static Inbox,
         driver: Driver,
         timers: Timers,
+        debug: bool,
     ) -> Rc<Self> {
         inbox.set_ring(driver.ring_fd());
         let runtime = Rc::new(Self {
@@ -77,6 +80,7 @@ impl Runtime {
             embedded: Cell::new(false),
             woken: RefCell::new(Vec::new()),
             contexts: RefCell::default(),
+            debug: Debug::new(debug),
             watcher: Cell::new(NO_TASK),
         });
         current::register(runtime.clone());
@@ -97,6 +101,10 @@ impl Runtime {
 
     pub(crate) fn tasks(&self) -> RefMut<'_, Tasks> {
         self.tasks.borrow_mut()
+    }
+
+    pub(crate) const fn debug(&self) -> Option<&Debug> {
+        self.debug.as_ref()
     }
 
     pub(crate) fn contexts(&self) -> RefMut<'_, Contexts> {
@@ -188,7 +196,11 @@ impl Runtime {
         current::set(index, cell.header().scope.get());
         let waker: ManuallyDrop<Waker> =
             TaskNumber::new(self.inbox.number(), index, generation).waker();
-        let done = cell.poll(&mut Context::from_waker(&waker));
+        let mut cx = Context::from_waker(&waker);
+        let done = match &self.debug {
+            None => cell.poll(&mut cx),
+            Some(debug) => debug.watch(self, &cell, || cell.poll(&mut cx)),
+        };
         current::set(NO_TASK, ScopeIndex::NONE);
         if done {
             self.end_task(cell);
@@ -220,6 +232,9 @@ impl Runtime {
             self.tasks().wake_index(watcher);
         }
         if cell.is_last() {
+            if self.debug.is_some() {
+                Debug::look_at_output(&cell);
+            }
             // Nobody has a handle: the output goes, by user code.
             quietly(|| drop(cell));
         } else {
@@ -502,6 +517,9 @@ impl Runtime {
     }
 
     pub(crate) fn abandon(&self, key: Key, orphan: Box<dyn Orphan>) {
+        if self.debug.is_some() && self.core().table.slot(key).is_in_flight() {
+            debug::dropped_in_flight();
+        }
         self.with_core(|core| core.abandon(key, orphan));
         self.left_alone();
     }

@@ -616,6 +616,12 @@ impl Scopes {
         cold.is_none_or(|cold| cold.heard >= cold.forwarded)
     }
 
+    /// Whether a task was asked to stop, and an await has returned that.
+    pub(crate) fn has_heard_last(&self, root: ScopeIndex) -> bool {
+        let cold = self.cold_of(root);
+        cold.is_some_and(|cold| cold.cancelling > 0 && cold.heard >= cold.last_request)
+    }
+
     pub(crate) fn reason(&self, number: u64) -> Option<Rc<str>> {
         self.reasons.get(&number).cloned()
     }

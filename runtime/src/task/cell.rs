@@ -21,6 +21,7 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
 use crate::debris::{discard_panic, quietly};
+use crate::debug::error_in;
 use crate::scope::ScopeIndex;
 use crate::task::TaskNumber;
 use crate::task::join::Join;
@@ -55,6 +56,8 @@ struct VTable {
     take: unsafe fn(NonNull<Header>, *mut ()),
     /// Where the output is, if it is there.
     output: unsafe fn(NonNull<Header>) -> Option<NonNull<()>>,
+    /// The error in the output, for debug mode.
+    error: unsafe fn(NonNull<Header>) -> Option<String>,
     free: unsafe fn(NonNull<Header>),
 }
 
@@ -78,6 +81,7 @@ impl<F: Future> Whole<F> {
         discard: Self::discard,
         take: Self::take,
         output: Self::output,
+        error: |_| None,
         free: Self::free,
     };
 
@@ -163,18 +167,54 @@ impl<F: Future> Whole<F> {
     }
 }
 
+impl<F: Future> Whole<F>
+where
+    F::Output: 'static,
+{
+    /// Of a task whose output borrows nothing, and can be asked what type it is.
+    const OWNED: VTable = VTable {
+        error: Self::error,
+        ..Self::VTABLE
+    };
+
+    unsafe fn error(header: NonNull<Header>) -> Option<String> {
+        // SAFETY: as the caller of `output`.
+        let output = unsafe { Self::output(header) }?;
+        // SAFETY: the output, of this type, while the header is borrowed.
+        let output: &F::Output = unsafe { output.cast().as_ref() };
+        error_in(output)
+    }
+}
+
 /// A counted reference to a task's allocation, whatever its future.
 pub(crate) struct TaskCell(NonNull<Header>);
 
 impl TaskCell {
+    /// A task that borrows nothing.
+    pub(crate) fn owned<F>(future: F, spawned_at: &'static Location<'static>) -> Self
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        Self::with_vtable(future, spawned_at, const { &Whole::<F>::OWNED })
+    }
+
     /// # Safety
     ///
     /// The type of `future` is forgotten, and so are its borrows: the caller sees to it that the
     /// future and its output are gone (done and taken, or discarded) before these end.
     pub(crate) unsafe fn new<F: Future>(future: F, spawned_at: &'static Location<'static>) -> Self {
+        Self::with_vtable(future, spawned_at, const { &Whole::<F>::VTABLE })
+    }
+
+    fn with_vtable<F: Future>(
+        future: F,
+        spawned_at: &'static Location<'static>,
+        vtable: &'static VTable,
+    ) -> Self {
         let whole = Box::new(Whole {
             header: Header {
-                vtable: const { &Whole::<F>::VTABLE },
+                vtable,
                 refs: Cell::new(1),
                 index: Cell::new(0),
                 generation: Cell::new(0),
@@ -251,6 +291,15 @@ impl TaskCell {
         // `Whole::take` expects.
         unsafe { (self.header().vtable.take)(self.0, (&raw mut result).cast()) };
         result
+    }
+
+    /// The error that the task came to, if that is here, and known.
+    pub(crate) fn error(&self) -> Option<String> {
+        if !self.is_done() {
+            return None;
+        }
+        // SAFETY: the vtable belongs to this cell, which is done.
+        unsafe { (self.header().vtable.error)(self.0) }
     }
 
     /// Calls `f` with what the task came to, if that is here.

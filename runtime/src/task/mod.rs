@@ -23,6 +23,7 @@ pub(crate) use waker::TaskNumber;
 use crate::Outcome;
 use crate::cancellable::cancellable;
 use crate::current::{self, BelongsToItsThread};
+use crate::debug;
 use crate::inbox::RuntimeId;
 use crate::runtime::Runtime;
 
@@ -91,8 +92,7 @@ impl<'a> TaskBuilder<'a> {
         F: Future + 'static,
         F::Output: 'static,
     {
-        // SAFETY: `F` is 'static: there is nothing that the cell could outlive.
-        let cell = unsafe { TaskCell::new(future, spawned_at) };
+        let cell = TaskCell::owned(future, spawned_at);
         if let Some(name) = self.name {
             cell.set_name(name);
         }
@@ -285,8 +285,9 @@ impl<T> Future for Task<T> {
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         if !self.done() {
-            self.unjoin();
+            return self.unjoin();
         }
+        debug::dropped_handle(self.task.runtime, &self.task.cell);
     }
 }
 
