@@ -423,7 +423,12 @@ impl Runtime {
         if self.core().scopes.at(key.index).first_join != NO_TASK {
             self.hand_joins_on(key);
         }
-        let closed = self.with_core(|core| core.close_scope(key));
+        let (closed, waker) = self.with_core(|core| core.close_scope(key));
+        if let Some(waker) = waker
+            && TaskNumber::of(&waker).is_none()
+        {
+            quietly(|| drop(waker));
+        }
         if !self.has_no_context() {
             self.drop_context(key.index);
         }

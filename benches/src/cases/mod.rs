@@ -7,6 +7,7 @@ pub mod pingpong;
 pub mod recv;
 pub mod sleepers;
 pub mod threads;
+pub mod together;
 pub mod tokio;
 
 /// Tasks that yield to each other.

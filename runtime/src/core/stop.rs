@@ -397,8 +397,9 @@ impl Core {
             && !self.scopes.asked_from_outside(key.index)
     }
 
-    /// Closes a scope: leaves that live on belong to its parent now.
-    pub(crate) fn close_scope(&mut self, key: ScopeKey) -> Closed {
+    /// Closes a scope: leaves that live on belong to its parent now. Gives its waker, to be dropped
+    /// where nothing is borrowed.
+    pub(crate) fn close_scope(&mut self, key: ScopeKey) -> (Closed, Option<Waker>) {
         let parent = self.scopes.at(key.index).parent;
         let unheard = self.scopes.is_asked(key.index);
         let timed_out = self.is_timed_out(key);
@@ -432,8 +433,7 @@ impl Core {
             }
             self.arming.pop();
         }
-        self.debris.drop_waker(waker);
-        Closed { timed_out, unheard }
+        (Closed { timed_out, unheard }, waker)
     }
 
     /// A scope's body is pending: `waker` is woken when it fires.
@@ -580,7 +580,8 @@ impl Core {
 /// If no operation carries the deadline of `scope`, its own timer will be armed once the loop is
 /// about to sleep.
 fn await_timer(scope: &mut Cold, arming: &mut Vec<ScopeKey>, key: ScopeKey) {
-    if !scope.fired && scope.carrier == NO_SLOT && !scope.arming && !scope.armed {
+    let timed = scope.deadline != Deadline::NEVER;
+    if timed && !scope.fired && scope.carrier == NO_SLOT && !scope.arming && !scope.armed {
         scope.arming = true;
         arming.push(key);
     }
