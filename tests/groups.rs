@@ -802,6 +802,7 @@ each_driver! {
 
 #[test]
 fn group_outside_of_a_runtime_is_an_error_and_no_hang() {
+    let _alone = World::sim();
     let group = task_group(async |_: Group| sleep(LONG).await);
     let error = group.now_or_never().expect("it does not wait");
     let error = error.expect_err("there is no runtime");

@@ -489,15 +489,15 @@ each_driver! {
 
     fn permit_that_a_wakers_clone_gives_back_is_not_missed(world) {
         world.run(async {
-            let lock: &'static Lock = Box::leak(Box::new(Lock::new(())));
+            let lock = Lock::new(());
             let held = lock.acquire().await.expect("it is free");
-            let waker = waker_that_runs(move || drop(held));
+            let hook = Hook::new(move || drop(held));
             let mut wait = Box::pin(lock.acquire());
-            assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
-            let queue: &'static Queue<u8> = Box::leak(Box::new(Queue::new(0)));
-            let waker = waker_that_runs(|| queue.try_put(1).expect("there is room"));
+            assert!(wait.as_mut().poll(&mut Context::from_waker(&hook.on_clone())).is_ready());
+            let queue = Queue::new(0);
+            let hook = Hook::new(|| queue.try_put(1).expect("there is room"));
             let mut wait = Box::pin(queue.get());
-            assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+            assert!(wait.as_mut().poll(&mut Context::from_waker(&hook.on_clone())).is_ready());
         });
     }
 
@@ -554,68 +554,77 @@ each_driver! {
     }
 }
 
-/// A waker whose next clone runs `f`.
-fn waker_that_runs(f: impl FnOnce() + 'static) -> Waker {
-    struct OnClone(RefCell<Option<Box<dyn FnOnce()>>>);
-    const VTABLE: RawWakerVTable = RawWakerVTable::new(
-        |on_clone| {
-            // SAFETY: leaked below.
-            let on_clone = unsafe { &*on_clone.cast::<OnClone>() };
-            let run = on_clone.0.take();
-            if let Some(run) = run {
-                run();
-            }
-            RawWaker::new(Waker::noop().data(), Waker::noop().vtable())
-        },
-        |_| {},
-        |_| {},
-        |_| {},
-    );
-    let on_clone: &'static OnClone = Box::leak(Box::new(OnClone(RefCell::new(Some(Box::new(f))))));
-    // SAFETY: what is pointed at is never freed, and the waker stays on its thread.
-    unsafe { Waker::from_raw(RawWaker::new(std::ptr::from_ref(on_clone).cast(), &VTABLE)) }
-}
+/// What a waker of its own runs, once.
+struct Hook<'a>(RefCell<Option<Box<dyn FnOnce() + 'a>>>);
 
-#[test]
-fn notification_between_the_release_of_the_lock_and_the_wait_is_not_lost() {
-    // A waker that polls at once what it wakes.
-    struct AtOnce(RefCell<Option<Box<dyn FnOnce()>>>);
-    const VTABLE: RawWakerVTable =
-        RawWakerVTable::new(|data| RawWaker::new(data, &VTABLE), run, run, |_| {});
+impl<'a> Hook<'a> {
+    fn new(run: impl FnOnce() + 'a) -> Self {
+        Self(RefCell::new(Some(Box::new(run))))
+    }
+
+    /// What `data` leads to runs now, if it has not.
     fn run(data: *const ()) {
-        // SAFETY: leaked below.
-        let at_once = unsafe { &*data.cast::<AtOnce>() };
-        let run = at_once.0.take();
+        // SAFETY: `waker` made it of a hook that outlives it.
+        let hook = unsafe { &*data.cast::<Hook<'_>>() };
+        let run = hook.0.take();
         if let Some(run) = run {
             run();
         }
     }
+
+    fn waker(&self, vtable: &'static RawWakerVTable) -> Waker {
+        // SAFETY: the waker stays on its thread, and these tests drop it, and its clones, before the
+        // hook.
+        unsafe { Waker::from_raw(RawWaker::new(std::ptr::from_ref(self).cast(), vtable)) }
+    }
+
+    /// One that runs it when it is cloned.
+    fn on_clone(&self) -> Waker {
+        const VTABLE: RawWakerVTable = RawWakerVTable::new(
+            |data| {
+                Hook::run(data);
+                RawWaker::new(Waker::noop().data(), Waker::noop().vtable())
+            },
+            |_| {},
+            |_| {},
+            |_| {},
+        );
+        self.waker(&VTABLE)
+    }
+
+    /// One that runs it when it is woken, as an executor would that polls at once.
+    fn on_wake(&self) -> Waker {
+        const VTABLE: RawWakerVTable = RawWakerVTable::new(
+            |data| RawWaker::new(data, &VTABLE),
+            Hook::run,
+            Hook::run,
+            |_| {},
+        );
+        self.waker(&VTABLE)
+    }
+}
+
+#[test]
+fn notification_between_the_release_of_the_lock_and_the_wait_is_not_lost() {
     let world = World::sim();
     world.run(async {
-        let lock: &'static Lock<bool> = Box::leak(Box::new(Lock::new(false)));
-        let changed: &'static Condition = Box::leak(Box::new(Condition::new()));
+        let (lock, changed) = (Lock::new(false), Condition::new());
         let guard = lock.acquire().await.expect("it is free");
-        let at_once: &'static AtOnce = Box::leak(Box::new(AtOnce(RefCell::default())));
-        // SAFETY: as above.
-        let waker =
-            unsafe { Waker::from_raw(RawWaker::new(std::ptr::from_ref(at_once).cast(), &VTABLE)) };
-        let mut second = Box::pin(lock.acquire());
-        assert!(
-            second
-                .as_mut()
-                .poll(&mut Context::from_waker(&waker))
-                .is_pending()
-        );
-        *at_once.0.borrow_mut() = Some(Box::new(move || {
-            let polled = second
-                .as_mut()
-                .poll(&mut Context::from_waker(Waker::noop()));
-            let Poll::Ready(Ok(mut guard)) = polled else {
+        let second = RefCell::new(Box::pin(lock.acquire()));
+        let hook = Hook::new(|| {
+            let mut cx = Context::from_waker(Waker::noop());
+            let Poll::Ready(Ok(mut guard)) = second.borrow_mut().as_mut().poll(&mut cx) else {
                 panic!("it was granted")
             };
             *guard = true;
             changed.notify_all();
-        }));
+        });
+        let waker = hook.on_wake();
+        let polled = second
+            .borrow_mut()
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
         let waited = timeout(LONG, changed.wait_for(guard, |set| *set)).await;
         let BufResult(waited, guard) = waited.expect("it was notified");
         waited.expect("nobody cancels");
