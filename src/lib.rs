@@ -74,4 +74,10 @@ mod chapters {
 
     #[doc = include_str!("../docs/from-asyncio.md")]
     struct FromAsyncio;
+
+    #[doc = include_str!("../docs/from-tokio.md")]
+    struct FromTokio;
+
+    #[doc = include_str!("../docs/cancellation.md")]
+    struct Cancellation;
 }
