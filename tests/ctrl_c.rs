@@ -1,6 +1,6 @@
-//! Ctrl-C: each a process of its own, since it is about the main thread, which the usual harness does
-//! not let tests have. A test whose name begins with a number re-creates that behaviour of CPython's
-//! test_runners.
+//! Ctrl-C: each a process of its own, since it is about the main thread, which the usual harness
+//! does not let tests have. A test whose name begins with a number re-creates that behaviour of
+//! CPython's test_runners.
 
 use std::io::{self, BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;

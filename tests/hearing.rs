@@ -2,15 +2,17 @@
 
 mod common;
 
+use std::future::pending;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use common::*;
 use coring::sim::Script;
-use coring::sync::{Event, Lock};
+use coring::sync::{Condition, Event, Lock};
 use coring::{
-    checkpoint, create_task, current_task, is_cancelled, shielded, sleep, timeout, wait_for,
-    yield_now,
+    BufResult, TaskGroup, checkpoint, create_task, current_task, is_cancelled, now, shielded,
+    sleep, task_group, timeout, wait_for, yield_now,
 };
 use futures_util::future::join;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -213,6 +215,71 @@ each_driver! {
             let (slept, after) = outer.await;
             assert!(is_cancelled(&error_of(slept)));
             after.expect("the task used it up");
+        });
+    }
+
+    fn c7_request_is_heard_by_a_limit_around_what_is_foreign(world) {
+        let drops = Drops::default();
+        world.run(async {
+            let guard = drops.guard();
+            let foreign = async move {
+                let _guard = guard;
+                pending::<io::Result<()>>().await
+            };
+            let begin = now();
+            let task = begun(async move { (wait_for(foreign, LONG).await, yield_now().await) }).await;
+            task.cancel_with("enough");
+            let (waited, next) = task.await;
+            assert!(is_cancelled(&error_of(waited)));
+            next.expect("told once");
+            assert_eq!(drops.count(), 1);
+            assert!(now() - begin < LONG);
+            // Polled by somebody who polls only what was woken.
+            let task = begun(async {
+                let mut children = FuturesUnordered::new();
+                children.push(wait_for(pending::<io::Result<()>>(), LONG));
+                children.next().await.expect("there is one")
+            })
+            .await;
+            task.cancel();
+            assert!(is_cancelled(&error_of(task.await)));
+            // A group's body.
+            let task = begun(task_group(async |_: TaskGroup<io::Error>| {
+                pending::<io::Result<()>>().await
+            }))
+            .await;
+            task.cancel();
+            assert!(is_cancelled(&task.await.expect_err("cancelled")));
+        });
+    }
+
+    fn c7_condition_that_holds_already_is_a_cancellation_point(world) {
+        world.run(async {
+            let task = create_task(async {
+                let (lock, changed) = (Lock::new(7), Condition::new());
+                let guard = lock.try_acquire().expect("it is free");
+                let BufResult(waited, guard) = changed.wait_for(guard, |n| *n == 7).await;
+                drop(guard);
+                waited
+            });
+            task.cancel();
+            assert!(is_cancelled(&error_of(task.await)));
+        });
+    }
+
+    fn task_that_passes_on_the_error_of_one_that_was_cancelled_does_not_look_so_itself(world) {
+        world.run(async {
+            let inner = begun(sleep(LONG)).await;
+            let stops = inner.as_ref();
+            let outer = begun(async move { inner.await }).await;
+            stops.cancel();
+            until(|| outer.done()).await;
+            assert!(!outer.cancelled());
+            assert!(is_cancelled(&error_of(outer.await)));
+            let asked = begun(sleep(LONG)).await;
+            asked.cancel();
+            until(|| asked.done()).await;
+            assert!(asked.cancelled());
         });
     }
 

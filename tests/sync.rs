@@ -1,5 +1,5 @@
-//! Locks, events and semaphores. A test whose name begins with a number re-creates that behaviour of
-//! CPython's test_asyncio.
+//! Locks, events and semaphores. A test whose name begins with a number re-creates that behaviour
+//! of CPython's test_asyncio.
 
 mod common;
 
@@ -573,8 +573,8 @@ impl<'a> Hook<'a> {
     }
 
     fn waker(&self, vtable: &'static RawWakerVTable) -> Waker {
-        // SAFETY: the waker stays on its thread, and these tests drop it, and its clones, before the
-        // hook.
+        // SAFETY: the waker stays on its thread, and these tests drop it, and its clones, before
+        // the hook.
         unsafe { Waker::from_raw(RawWaker::new(std::ptr::from_ref(self).cast(), vtable)) }
     }
 

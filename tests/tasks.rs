@@ -1,5 +1,5 @@
-//! Tasks that are asked to stop, and shields. A test whose name begins with a number re-creates that
-//! behaviour of CPython's test_asyncio.
+//! Tasks that are asked to stop, and shields. A test whose name begins with a number re-creates
+//! that behaviour of CPython's test_asyncio.
 
 mod common;
 

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::Instant;
+use crate::core::Waits;
 use crate::current::{self, BelongsToItsThread};
 use crate::inbox::RuntimeId;
 use crate::runtime::Runtime;
@@ -43,9 +44,14 @@ pub enum Polled<T> {
     Ready(T),
     /// The body waits.
     Pending,
-    /// The deadline has passed, and the body waits for nothing of coring's: it does not know that
-    /// it is asked to stop. Dropping it is its way of being cancelled.
+    /// The deadline has passed, or the scope was [cancelled](CancelScope::cancel), and the body
+    /// waits for nothing of coring's: it does not know that it is asked to stop. Dropping it is its
+    /// way of being cancelled.
     Abandoned,
+    /// The same, but somebody further out asks: whoever can say so by an error drops the body and
+    /// [closes the scope as cancelled](CancelScope::close_cancelled). Else it is as if it waited:
+    /// the request stays pending.
+    Deaf,
 }
 
 /// How a [`CancelScope`] ended.
@@ -111,9 +117,9 @@ impl CancelScope {
         }
     }
 
-    /// Opens it here, and names it for who is in it, or elsewhere on this thread: to ask it to stop,
-    /// and to move its deadline, which counts from now on. It does not travel into the kernel with
-    /// operations then, so that is slower than a deadline that stays.
+    /// Opens it here, and names it for who is in it, or elsewhere on this thread: to ask it to
+    /// stop, and to move its deadline, which counts from now on. It does not travel into the kernel
+    /// with operations then, so that is slower than a deadline that stays.
     pub fn handle(&mut self) -> ScopeHandle {
         self.begin();
         let handle = self.name();
@@ -159,11 +165,13 @@ impl CancelScope {
         drop(inside);
         match polled {
             Poll::Ready(output) => Polled::Ready(output),
-            // One that yields has nothing registered, and goes on.
-            Poll::Pending if self.pending(cx.waker()) && !current::has_yielded(yields) => {
-                Polled::Abandoned
-            }
-            Poll::Pending => Polled::Pending,
+            Poll::Pending => match self.pending(cx.waker()) {
+                // One that yields has nothing registered, and goes on.
+                _ if current::has_yielded(yields) => Polled::Pending,
+                Waits::Heard => Polled::Pending,
+                Waits::Deaf if self.is_fired() => Polled::Abandoned,
+                Waits::Deaf => Polled::Deaf,
+            },
         }
     }
 
@@ -203,26 +211,33 @@ impl CancelScope {
         self.stage = Stage::Open;
     }
 
-    /// The body waits: now there must be a scope. `true`: it waits for nothing that the scope
-    /// knows of, and the time is up.
-    fn pending(&mut self, waker: &Waker) -> bool {
+    fn is_fired(&self) -> bool {
+        current::with(|current| {
+            current.is_some_and(|(runtime, _)| runtime.core().scopes.has_fired(self.key))
+        })
+    }
+
+    /// The body waits: now there must be a scope.
+    fn pending(&mut self, waker: &Waker) -> Waits {
         let waker = TaskNumber::clone_of(waker); // User code, so not while something is borrowed.
         current::with(|current| {
             let Some((runtime, current)) = current else {
-                return false;
+                return Waits::Heard;
             };
             if self.stage == Stage::New {
                 let outer = runtime.scope_here(current);
                 self.open_below(runtime, outer);
             }
-            self.stage == Stage::Open
-                && self.runtime == runtime.id()
-                && runtime.with_core(|core| core.scope_pending(self.key, waker))
+            if self.stage == Stage::Open && self.runtime == runtime.id() {
+                runtime.with_core(|core| core.scope_pending(self.key, waker))
+            } else {
+                Waits::Heard
+            }
         })
     }
 
-    /// Asks the body to stop now, as if the deadline had passed. A body that has not begun is polled
-    /// with the request pending: it runs to its first await (contract C3).
+    /// Asks the body to stop now, as if the deadline had passed. A body that has not begun is
+    /// polled with the request pending: it runs to its first await (contract C3).
     pub fn cancel(&mut self) {
         match self.stage {
             Stage::New => self.deadline = Deadline::after(Duration::ZERO),
@@ -239,8 +254,8 @@ impl CancelScope {
             })
     }
 
-    /// Requests from further out that were heard of in the scope are pending anew: what comes out of
-    /// it does not say so.
+    /// Requests from further out that were heard of in the scope are pending anew: what comes out
+    /// of it does not say so.
     pub(crate) fn hand_back(&mut self) {
         if self.stage == Stage::Open {
             current::with_id(self.runtime, |runtime: Option<&Runtime>| {
@@ -254,6 +269,12 @@ impl CancelScope {
     /// [`close`](Self::close), where a cancellation stands for what a dropped body would have
     /// returned: that uses up the request from further out.
     pub fn close_cancelled(&mut self) -> Expiry {
+        self.use_up();
+        self.close()
+    }
+
+    /// A cancellation stands for what a dropped body would have returned.
+    pub(crate) fn use_up(&self) {
         if self.stage == Stage::Open {
             current::with_id(self.runtime, |runtime: Option<&Runtime>| {
                 if let Some(runtime) = runtime {
@@ -261,7 +282,6 @@ impl CancelScope {
                 }
             });
         }
-        self.close()
     }
 
     /// Ends the scope. What still waits in it (an operation that was polled by reference) belongs

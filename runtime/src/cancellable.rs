@@ -19,7 +19,8 @@ use crate::{Instant, Timer};
 /// Cancel safe: dropping this before it completes has no effect but that of dropping `future`.
 ///
 /// # Errors
-/// [`Cancelled`](crate::Cancelled), or the time-out of a scope, if it was asked to stop before
+/// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too, if it was asked to stop
+/// before
 /// `future` was ready.
 ///
 /// # Examples
@@ -95,7 +96,8 @@ fn stopped<T>(over: io::Result<()>) -> io::Result<T> {
 ///
 /// # Cancel safety
 ///
-/// Not cancellable: waits for the kernel even when the scope is cancelled. Dropping it drops `future`.
+/// Not cancellable: waits for the kernel even when the scope is cancelled. Dropping it drops
+/// `future`.
 ///
 /// # Examples
 ///
@@ -147,7 +149,7 @@ impl<F: Future> Future for Shielded<F> {
                 Poll::Ready(output)
             }
             // It has no deadline that could make it so.
-            Polled::Pending | Polled::Abandoned => Poll::Pending,
+            Polled::Pending | Polled::Abandoned | Polled::Deaf => Poll::Pending,
         }
     }
 }

@@ -28,7 +28,8 @@ type Values = BTreeMap<usize, Rc<dyn Any>>;
 #[derive(Default)]
 pub(crate) struct Contexts(BTreeMap<u32, Values>);
 
-/// A variable whose value code further in sees, and the tasks that it makes (Python's `ContextVar`).
+/// A variable whose value code further in sees, and the tasks that it makes (Python's
+/// `ContextVar`).
 ///
 /// # Examples
 ///
@@ -84,8 +85,8 @@ impl<T: Clone + 'static> ContextVar<T> {
         value.downcast_ref::<T>().cloned()
     }
 
-    /// Sets it from here on, in the innermost scope: the task, or the body of a limit, shield, group
-    /// or branch.
+    /// Sets it from here on, in the innermost scope: the task, or the body of a limit, shield,
+    /// group or branch.
     ///
     /// # Panics
     /// Outside of a task.
@@ -160,7 +161,7 @@ impl<T: Clone + 'static, F: Future> Future for WithValue<T, F> {
                 Poll::Ready(output)
             }
             // It has no deadline that could make it so.
-            Polled::Pending | Polled::Abandoned => Poll::Pending,
+            Polled::Pending | Polled::Abandoned | Polled::Deaf => Poll::Pending,
         }
     }
 }

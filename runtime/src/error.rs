@@ -255,8 +255,8 @@ fn time_out_inside(error: &(dyn Error + 'static)) -> io::Error {
 
 /// Why an operation ended with ECANCELED (contract C8: who cancelled decides, never errno): the
 /// number of a request that travelled through the scopes, or one of these.
-// One word, as what travels beside it: parts of a word that were written one by one are slow to read
-// as a whole.
+// One word, as what travels beside it: parts of a word that were written one by one are slow to
+// read as a whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Cause(NonZeroU64);
 

@@ -24,8 +24,9 @@ use crate::task::{PanicPayload, Task, TaskBuilder, TaskRef, catch};
 /// errors are in the [`GroupError`]. A task that was cancelled by hand disturbs nobody. If the body
 /// or a task panics, the others are stopped likewise, and then the panic goes on from here.
 ///
-/// A request to stop that comes from further out stops the body and all tasks. If errors came out
-/// of that as well, they are the group's, and the request is heard of by the next await.
+/// A request to stop that comes from further out reaches the body, and, when that ends with it or
+/// has ended, all tasks. If errors came out of that as well, they are the group's, and the request
+/// is heard of by the next await.
 ///
 /// # Cancel safety
 ///
@@ -83,7 +84,10 @@ where
             Polled::Pending => Poll::Pending,
             Polled::Ready(result) => Poll::Ready(result),
             // It waits for what knows nothing of coring.
-            Polled::Abandoned => Poll::Ready(Ok(Err(io::Error::from(Cancelled::default()).into()))),
+            Polled::Abandoned | Polled::Deaf => {
+                scope.use_up();
+                Poll::Ready(Ok(Err(io::Error::from(Cancelled::default()).into())))
+            }
         })
         .await
     };
@@ -92,7 +96,8 @@ where
         Err(panic) => Err(members.panicked(panic)),
     };
 
-    // Each has been asked once, and this is what else can stop the wait: a request from further out.
+    // Each has been asked once, and this is what else can stop the wait: a request from further
+    // out.
     let mut interrupted = None;
     while !members.tasks.borrow().is_empty() {
         let mut ended = pin!(
@@ -102,7 +107,7 @@ where
         );
         let ended = std::future::poll_fn(|cx| match scope.poll(ended.as_mut(), cx) {
             Polled::Ready(ended) => Poll::Ready(ended),
-            Polled::Pending | Polled::Abandoned => Poll::Pending,
+            Polled::Pending | Polled::Abandoned | Polled::Deaf => Poll::Pending,
         });
         if let Err(error) = ended.await {
             if !scope.is_timed_out() {
@@ -176,7 +181,7 @@ impl<E: Failure> TaskGroup<E> {
     ///
     /// # Errors
     /// If the task ends without having said that: then its own error is the group's.
-    /// [`Cancelled`], or the time-out of a scope.
+    /// [`Cancelled`] if it is asked to stop, by a limit too.
     ///
     /// # Panics
     /// If the group has ended.
@@ -464,8 +469,8 @@ impl<R> fmt::Debug for Started<R> {
 /// It becomes an [`io::Error`] by `?` where the errors are that: a lone one becomes itself.
 #[non_exhaustive]
 pub struct GroupError<E> {
-    /// One at least, but for a group that was [cancelled](TaskGroup::cancel) by itself and whose body
-    /// gave no value.
+    /// One at least, but for a group that was [cancelled](TaskGroup::cancel) by itself and whose
+    /// body gave no value.
     pub errors: Vec<E>,
 }
 

@@ -253,8 +253,8 @@ impl Runner {
     }
 
     /// Ends the runner, gently: asks its tasks to stop, and waits until they have, for the
-    /// [grace](Builder::grace); asks those that are left once more, and waits as long; drops what is
-    /// left then, and says so on stderr. A task that waits for what knows nothing of coring is
+    /// [grace](Builder::grace); asks those that are left once more, and waits as long; drops what
+    /// is left then, and says so on stderr. A task that waits for what knows nothing of coring is
     /// dropped at once. (Dropping the runner drops all tasks at once.)
     pub fn close(mut self) {
         if self.stats().tasks == 0 {

@@ -361,6 +361,7 @@ impl Runtime {
 
     /// Makes a request to stop at the root of a task.
     pub(crate) fn request_task(&self, cell: &TaskCell, reason: Option<Rc<str>>) {
+        cell.ask_to_stop();
         let root = self.root_scope(cell);
         current::set_root(self.id, cell.header().index.get(), root);
         let mut core = self.core();

@@ -634,6 +634,12 @@ impl Scopes {
         self.asked += usize::from(first);
     }
 
+    /// Who polls a scope, if that is to be woken.
+    pub(crate) fn take_waker(&mut self, index: ScopeIndex) -> Option<Waker> {
+        let at = self.scopes[index.0 as usize].cold as usize;
+        self.cold.get_mut(at)?.waker.take()
+    }
+
     /// All scopes from `index` downwards, but for shields and what is below them. Most have none
     /// below, and then nothing is allocated.
     pub(crate) fn from(&self, index: ScopeIndex) -> impl Iterator<Item = ScopeIndex> + use<> {

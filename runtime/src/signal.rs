@@ -82,8 +82,8 @@ impl SignalKind {
 /// Several may catch the same one, on any threads: each gets it.
 ///
 /// # Errors
-/// If it cannot be caught (SIGKILL, SIGSTOP, and those that say that the program is at fault), or no
-/// descriptor is left.
+/// If it cannot be caught (SIGKILL, SIGSTOP, and those that say that the program is at fault), or
+/// no descriptor is left.
 ///
 /// # Examples
 ///
@@ -128,10 +128,11 @@ pub fn signal(kind: SignalKind) -> io::Result<Signal> {
 ///
 /// # Cancel safety
 ///
-/// Cancel safe: dropping this before it completes has no effect but that the signal is caught no more.
+/// Cancel safe: dropping this before it completes has no effect but that the signal is caught no
+/// more.
 ///
 /// # Errors
-/// As [`signal`]; [`Cancelled`](crate::Cancelled), or the time-out of a scope.
+/// As [`signal`]; [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too.
 pub async fn ctrl_c() -> io::Result<()> {
     signal(SignalKind::interrupt())?.recv().await
 }
@@ -152,7 +153,7 @@ impl Signal {
     /// Cancel safe: dropping this before it completes has no effect.
     ///
     /// # Errors
-    /// [`Cancelled`](crate::Cancelled), or the time-out of a scope.
+    /// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too.
     pub async fn recv(&mut self) -> io::Result<()> {
         let polled = Poll {
             event: self.event.clone(),

@@ -40,8 +40,8 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 /// rings (asyncio's `to_thread`).
 ///
 /// It starts with the first poll, once a thread of the pool is free: that has four more than there
-/// are processors, 32 at the most. `f` is asked to stop by its [`CancelToken`], and should look at it
-/// from time to time. Context variables are not carried over.
+/// are processors, 32 at the most. `f` is asked to stop by its [`CancelToken`], and should look at
+/// it from time to time. Context variables are not carried over.
 ///
 /// # Cancel safety
 ///
@@ -51,7 +51,8 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 /// the next await.
 ///
 /// # Errors
-/// [`Cancelled`], or the time-out of a scope, if `f` was not begun; if no thread can be made.
+/// [`Cancelled`] if it is asked to stop, by a limit too, if `f` was not begun; if no thread can be
+/// made.
 ///
 /// # Panics
 /// If `f` does: with its payload.
@@ -217,18 +218,18 @@ impl<T> ToThread<T> {
         let receiver = &mut self.receiver;
         let body = std::future::poll_fn(|cx| match shield.poll(Pin::new(&mut *receiver), cx) {
             Polled::Ready(output) => Poll::Ready(output),
-            Polled::Pending | Polled::Abandoned => Poll::Pending,
+            Polled::Pending | Polled::Abandoned | Polled::Deaf => Poll::Pending,
         });
         match self.scope.poll(std::pin::pin!(body), cx) {
             Polled::Ready(output) => Poll::Ready(output),
-            Polled::Pending | Polled::Abandoned => Poll::Pending,
+            Polled::Pending | Polled::Abandoned | Polled::Deaf => Poll::Pending,
         }
     }
 
     fn poll_leaf(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.scope.poll(Pin::new(&mut self.leaf), cx) {
             Polled::Ready(over) => Poll::Ready(over),
-            Polled::Pending | Polled::Abandoned => Poll::Pending,
+            Polled::Pending | Polled::Abandoned | Polled::Deaf => Poll::Pending,
         }
     }
 }

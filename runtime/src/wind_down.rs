@@ -22,8 +22,8 @@ const TURNS_TO_HEAR: u32 = 2;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Asks all other tasks to stop, and those that they make meanwhile, and waits until they have
-/// ended, `grace` for each time of asking. What knows nothing of coring is dropped, as it is where a
-/// combinator is to drain it (C5). Gives those that are left.
+/// ended, `grace` for each time of asking. What knows nothing of coring is dropped, as it is where
+/// a combinator is to drain it (C5). Gives those that are left.
 pub(crate) async fn wind_down(grace: Duration) -> Vec<TaskRef> {
     let me = current_task();
     let others = || {

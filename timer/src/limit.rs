@@ -25,8 +25,8 @@ use pin_project_lite::pin_project;
 ///
 /// Each await that is under way when the limit passes is told. One whose result came at the same
 /// moment gives that, and the await after it is told, unless another one was: the branches of
-/// another crate's `join!` are one to coring. Those of [`gather!`](coring_runtime::gather!) are each
-/// told, whatever the others have heard.
+/// another crate's `join!` are one to coring. Those of [`gather!`](coring_runtime::gather!) are
+/// each told, whatever the others have heard.
 ///
 /// A future that knows nothing of cancellation (another crate's channel) is dropped at the limit,
 /// if its output can say so: a `Result` can, a [`BufResult`](coring_runtime::BufResult) can't.
@@ -62,8 +62,8 @@ where
     }
 }
 
-/// [`wait_for`], behind a shield: requests to stop, and limits from further out, reach the first await
-/// behind it. For clean-up, which is to be whole, and not to last for ever.
+/// [`wait_for`], behind a shield: requests to stop, and limits from further out, reach the first
+/// await behind it. For clean-up, which is to be whole, and not to last for ever.
 ///
 /// The span comes first, as in [`timeout`].
 ///
@@ -137,7 +137,7 @@ where
                     output
                 }
             }
-            Polled::Abandoned => {
+            Polled::Abandoned | Polled::Deaf => {
                 let timed_out = this.scope.is_timed_out();
                 let error: io::Error = if timed_out {
                     TimedOut::default().into()
@@ -298,7 +298,8 @@ impl<F: Future> Future for Timeout<F> {
             panic!("`timeout` was polled after it gave its output");
         };
         match this.scope.poll(future, cx) {
-            Polled::Pending => Poll::Pending,
+            // `Expired` is no word for a request from further out: that stays pending.
+            Polled::Pending | Polled::Deaf => Poll::Pending,
             Polled::Ready(output) => {
                 this.future.set(None);
                 let expiry = this.scope.close();

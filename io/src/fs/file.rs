@@ -124,7 +124,8 @@ impl OpenOptions {
     ///
     /// # Errors
     /// `InvalidInput` for options that contradict each other, and a path with a NUL inside; what
-    /// open(2) gives; [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope.
+    /// open(2) gives; [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a limit
+    /// too.
     pub async fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
         let path = path.as_ref();
         let open = OpenAt {
@@ -220,7 +221,7 @@ impl File {
     ///
     /// # Errors
     /// What open(2) gives; `InvalidInput` for a path with a NUL inside;
-    /// [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope.
+    /// [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a limit too.
     pub async fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         OpenOptions::new().read(true).open(path).await
     }
@@ -235,7 +236,7 @@ impl File {
     ///
     /// # Errors
     /// What open(2) gives; `InvalidInput` for a path with a NUL inside;
-    /// [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope.
+    /// [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a limit too.
     pub async fn create(path: impl AsRef<Path>) -> io::Result<Self> {
         OpenOptions::new()
             .write(true)
@@ -255,8 +256,8 @@ impl File {
     ///
     /// # Errors
     /// What pread(2) gives, such as `InvalidInput` for an offset past `i64::MAX`;
-    /// [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope. A read that is on its
-    /// way to the disk is waited for.
+    /// [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a limit too. A read that
+    /// is on its way to the disk is waited for.
     pub async fn read_at<B: IoBufMut>(&self, buf: B, offset: u64) -> BufResult<usize, B> {
         if let Err(error) = check_offset(offset) {
             return BufResult(Err(error), buf);

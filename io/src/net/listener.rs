@@ -79,7 +79,7 @@ impl TcpListener {
     /// What accept(2) gives, such as EMFILE: the listener goes on, and the next call tries again.
     /// Until somebody closes a descriptor that fails at once, too, and a loop that retries at once
     /// spins: sleep a while first, 100 ms say.
-    /// [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope.
+    /// [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a limit too.
     pub async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
             let stream = TcpStream::of(self.accept.next().await?);

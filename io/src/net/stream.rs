@@ -41,7 +41,8 @@ impl TcpStream {
     ///
     /// # Errors
     /// `InvalidInput` for a bad address; what socket(2) and connect(2) give, such as
-    /// `ConnectionRefused`; [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope.
+    /// `ConnectionRefused`; [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a
+    /// limit too.
     pub async fn connect(addr: impl ToAddr) -> io::Result<Self> {
         let addr = addr.to_addr()?;
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM.cloexec(), None)?;
@@ -64,7 +65,8 @@ impl TcpStream {
     /// or a time-out loses none.
     ///
     /// # Errors
-    /// What recv(2) gives; [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope.
+    /// What recv(2) gives; [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a
+    /// limit too.
     pub async fn read<B: IoBufMut>(&mut self, buf: B) -> BufResult<usize, B> {
         let fd = self.fd.clone();
         // A receive into a buffer without room would wait for bytes, and then take none.
@@ -126,7 +128,8 @@ impl TcpStream {
     /// ended. So it may after a cancellation, or a time-out: calling this again does no harm.
     ///
     /// # Errors
-    /// What shutdown(2) gives. [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope.
+    /// What shutdown(2) gives. [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by
+    /// a limit too.
     pub async fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         shut_down(&self.fd, how).await
     }
@@ -275,7 +278,8 @@ impl OwnedWriteHalf {
     /// ended. So it may after a cancellation, or a time-out: calling this again does no harm.
     ///
     /// # Errors
-    /// What shutdown(2) gives. [`Cancelled`](coring_runtime::Cancelled), or the time-out of a scope.
+    /// What shutdown(2) gives. [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by
+    /// a limit too.
     pub async fn shutdown(&mut self) -> io::Result<()> {
         shut_down(&self.0.fd, Shutdown::Write).await
     }

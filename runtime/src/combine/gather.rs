@@ -20,7 +20,7 @@ use super::{Branches, Futures, Many, Never, OnError};
 /// and gives a tuple of the outputs as they are; it takes futures of any output.
 ///
 /// All of them run in the task that awaits them, so they may borrow from it. A future that knows
-/// nothing of coring, and is to be stopped, is dropped.
+/// nothing of coring is dropped when another one fails, or a limit passes.
 ///
 /// # Cancel safety
 ///
@@ -157,7 +157,8 @@ impl<B> Gather<B> {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: dropping this before it completes has no effect but that of dropping the futures.
+    /// Cancel safe: dropping this before it completes has no effect but that of dropping the
+    /// futures.
     pub fn return_exceptions(self) -> Settled<B> {
         Settled {
             branches: self.branches,
@@ -245,7 +246,8 @@ impl<F: Future> GatherAll<F> {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: dropping this before it completes has no effect but that of dropping the futures.
+    /// Cancel safe: dropping this before it completes has no effect but that of dropping the
+    /// futures.
     pub fn return_exceptions(self) -> SettleAll<F> {
         SettleAll { many: self.many }
     }

@@ -44,7 +44,8 @@ impl<F: Future> Branch<F> {
         }
     }
 
-    /// Opens its scope, before any of them is polled: a request that is pending by now is each one's.
+    /// Opens its scope, before any of them is polled: a request that is pending by now is each
+    /// one's.
     pub(crate) fn begin(self: Pin<&mut Self>) {
         self.project().scope.begin();
     }
@@ -71,7 +72,8 @@ impl<F: Future> Branch<F> {
             return false;
         };
         let output = match this.scope.poll(future, cx) {
-            Polled::Pending => return false,
+            // What is foreign has no word for a request from further out: that stays pending.
+            Polled::Pending | Polled::Deaf => return false,
             Polled::Ready(output) => Some(output),
             Polled::Abandoned => None,
         };

@@ -15,8 +15,8 @@ use super::{Branches, Futures, Many, OnFirst};
 ///
 /// The others are asked to stop and waited for until they have: what they came to, the error of
 /// that or a result after all, with its buffer, is in [`Raced::late`], so nothing is lost. Tasks
-/// among them, given by value or by `&mut`, are left running. If several are ready at once the first
-/// in the list wins.
+/// among them, given by value or by `&mut`, are left running. If several are ready at once the
+/// first in the list wins.
 ///
 /// All of them run in the task that awaits them, so they may borrow from it. A future that knows
 /// nothing of coring is dropped when it has lost.
@@ -62,8 +62,8 @@ pub fn race<F: Futures>(futures: F) -> Race<F::Branches> {
 pub struct Raced<W, L> {
     /// Who was first, and what it came to: an enum of [`winner`].
     pub winner: W,
-    /// A tuple of what each of the others came to when it was stopped. `None` at the winner's place,
-    /// and for what was dropped.
+    /// A tuple of what each of the others came to when it was stopped. `None` at the winner's
+    /// place, and for what was dropped.
     pub late: L,
 }
 

@@ -50,7 +50,8 @@ impl<T> Copy for ReturnWhen<T> {}
 /// Cancel safe: dropping this before it completes has no effect on the tasks.
 ///
 /// # Errors
-/// [`Cancelled`](crate::Cancelled), or the time-out of a scope: the tasks are all still there.
+/// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too: the tasks are all still
+/// there.
 ///
 /// # Examples
 ///
@@ -158,7 +159,8 @@ impl<T> AsCompleted<'_, T> {
     /// Cancel safe: dropping this before it completes has no effect.
     ///
     /// # Errors
-    /// [`Cancelled`](crate::Cancelled), or the time-out of a scope: the next call goes on.
+    /// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too: the next call goes
+    /// on.
     ///
     /// # Panics
     /// If that task panicked.

@@ -15,8 +15,8 @@ pub(crate) enum Shot {
 }
 
 impl Core {
-    /// The outcome of what is in `key`, polled under `scope`: then the slot is vacant. `None`: it is
-    /// not over.
+    /// The outcome of what is in `key`, polled under `scope`: then the slot is vacant. `None`: it
+    /// is not over.
     pub(crate) fn fetch(&mut self, key: Key, scope: Option<ScopeIndex>) -> Option<Cqe> {
         let slot = self.table.slot(key);
         if slot.state != State::Done

@@ -14,7 +14,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 pub(crate) use fetch::Shot;
-pub(crate) use stop::Closed;
+pub(crate) use stop::{Closed, Waits};
 
 use io_uring::opcode as op;
 
@@ -275,8 +275,8 @@ impl Core {
         self.link(key.index(), scope);
     }
 
-    /// A sleep in the heap; one until FAR_FUTURE waits to be [granted](Self::grant) something, or to
-    /// be stopped. `None` as in [`start`](Self::start).
+    /// A sleep in the heap; one until FAR_FUTURE waits to be [granted](Self::grant) something, or
+    /// to be stopped. `None` as in [`start`](Self::start).
     pub(crate) fn start_timer(
         &mut self,
         deadline: Instant,

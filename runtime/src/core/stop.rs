@@ -26,6 +26,15 @@ pub(crate) struct Closed {
     pub(crate) unheard: bool,
 }
 
+/// How the body of a scope waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Waits {
+    /// It has not been asked to stop, or will hear of it.
+    Heard,
+    /// It was asked, and waits for nothing that could tell it so.
+    Deaf,
+}
+
 /// What is left in a scope whose body waits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Leaves {
@@ -86,6 +95,12 @@ impl Core {
             if at != scope && self.scopes.is_branch(at) {
                 self.scopes.ask(at, number);
             }
+            // With no leaf there nobody else would be woken who could drop what is foreign.
+            if self.scopes.at(at).first_leaf == NO_SLOT
+                && let Some(waker) = self.scopes.take_waker(at)
+            {
+                self.debris.push(Item::Wake(waker));
+            }
             if for_tasks && self.scopes.at(at).first_join != NO_TASK {
                 let key = self.scopes.key_of(at);
                 self.debris.push(Item::Forward(key, number));
@@ -107,8 +122,8 @@ impl Core {
         let latest = slot.cause.max(number);
         match (slot.state, slot.kind) {
             (State::Done, Kind::OneShot | Kind::Sleep) => {
-                // One that was stopped and not fetched yet returns this request as well (C2). To one
-                // that has a result the request comes with the await after it.
+                // One that was stopped and not fetched yet returns this request as well (C2). To
+                // one that has a result the request comes with the await after it.
                 if is_stopped(slot.res) && slot.cause != 0 {
                     slot.cause = latest;
                 }
@@ -436,22 +451,37 @@ impl Core {
         (Closed { timed_out, unheard }, waker)
     }
 
-    /// A scope's body is pending: `waker` is woken when it fires.
-    ///
-    /// `true`: it has fired, and nothing below it waits.
-    pub(crate) fn scope_pending(&mut self, key: ScopeKey, waker: Waker) -> bool {
-        let scope = self.scopes.cold(key.index);
-        if scope.fired {
+    /// A scope's body is pending: `waker` is woken when it fires, or somebody further out asks, and
+    /// no leaf is.
+    pub(crate) fn scope_pending(&mut self, key: ScopeKey, waker: Waker) -> Waits {
+        let fired = self.scopes.cold(key.index).fired;
+        if fired || self.scopes.pending(key.index).is_some() {
             let left = self.leaves(key.index);
             let scope = self.scopes.cold(key.index);
             // What is done and not fetched is fetched by the next poll, or never.
             if left == Leaves::Done && !std::mem::replace(&mut scope.nudged, true) {
                 self.debris.push(Item::Wake(waker));
-                return false;
+                return Waits::Heard;
             }
-            self.debris.drop_waker(Some(waker));
-            return left != Leaves::Waiting;
+            if fired {
+                self.debris.drop_waker(Some(waker));
+                return if left == Leaves::Waiting {
+                    Waits::Heard
+                } else {
+                    Waits::Deaf
+                };
+            }
+            if left != Leaves::Waiting {
+                self.wait_in_scope(key, waker);
+                return Waits::Deaf;
+            }
         }
+        self.wait_in_scope(key, waker);
+        Waits::Heard
+    }
+
+    fn wait_in_scope(&mut self, key: ScopeKey, waker: Waker) {
+        let scope = self.scopes.cold(key.index);
         let old = scope.waker.replace(waker);
         let carrier = scope.carrier;
         // One that can't be stopped completes late, and others must not wait for that.
@@ -460,10 +490,10 @@ impl Core {
         }
         await_timer(self.scopes.cold(key.index), &mut self.arming, key);
         self.debris.drop_waker(old);
-        false
     }
 
-    /// Whether a request is pending in `scope`, and nothing that is registered below could return it.
+    /// Whether a request is pending in `scope`, and nothing that is registered below could return
+    /// it.
     pub(crate) fn is_asked_in_vain(&mut self, scope: ScopeIndex) -> bool {
         self.scopes.is_asked(scope) && self.leaves(scope) == Leaves::None
     }

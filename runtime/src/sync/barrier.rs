@@ -69,7 +69,7 @@ impl Barrier {
     ///
     /// # Errors
     /// [`BrokenBarrier`] if it is [aborted](Self::abort), or was [reset](Self::reset) meanwhile;
-    /// [`Cancelled`](crate::Cancelled), or the time-out of a scope.
+    /// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too.
     pub async fn wait(&self) -> io::Result<usize> {
         checkpoint()?;
         if self.broken.get() {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use super::lock::LockGuard;
 use super::waiters::Waiters;
 use crate::current::{self, BelongsToItsThread};
-use crate::{BufResult, shielded};
+use crate::{BufResult, checkpoint, shielded};
 
 /// Waits for others to change what a [`Lock`](super::Lock) guards (asyncio's `Condition`).
 ///
@@ -49,8 +49,8 @@ impl Condition {
         }
     }
 
-    /// Frees the lock, waits to be notified, and takes the lock again, whatever came of the wait: the
-    /// guard comes back in every case. Taking it again is shielded.
+    /// Frees the lock, waits to be notified, and takes the lock again, whatever came of the wait:
+    /// the guard comes back in every case. Taking it again is shielded.
     ///
     /// Somebody else may have taken the lock before, and changed what was waited for: look again,
     /// or use [`wait_for`](Self::wait_for).
@@ -61,7 +61,7 @@ impl Condition {
     /// notification that had come goes to the next who waits.
     ///
     /// # Errors
-    /// [`Cancelled`](crate::Cancelled), or the time-out of a scope.
+    /// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too.
     pub async fn wait<'a, T>(&self, guard: LockGuard<'a, T>) -> BufResult<(), LockGuard<'a, T>> {
         let lock = guard.lock();
         let mut guard = Some(guard);
@@ -108,6 +108,9 @@ impl Condition {
         mut guard: LockGuard<'a, T>,
         mut holds: impl FnMut(&mut T) -> bool,
     ) -> BufResult<(), LockGuard<'a, T>> {
+        if let Err(stopped) = checkpoint() {
+            return BufResult(Err(stopped), guard);
+        }
         while !holds(&mut guard) {
             let BufResult(waited, back) = self.wait(guard).await;
             guard = back;

@@ -55,15 +55,15 @@ impl Event {
         self.set.get()
     }
 
-    /// Waits until it is set: at once if it is. Who is woken has seen it set, though it may have been
-    /// cleared since.
+    /// Waits until it is set: at once if it is. Who is woken has seen it set, though it may have
+    /// been cleared since.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: dropping this before it completes has no effect.
     ///
     /// # Errors
-    /// [`Cancelled`](crate::Cancelled), or the time-out of a scope.
+    /// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too.
     pub async fn wait(&self) -> io::Result<()> {
         self.waiters.wait(|| self.is_set(), || ()).await
     }

@@ -44,7 +44,7 @@ impl<T> Lock<T> {
     /// Cancel safe: dropping this before it completes has no effect.
     ///
     /// # Errors
-    /// [`Cancelled`](crate::Cancelled), or the time-out of a scope.
+    /// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too.
     pub async fn acquire(&self) -> io::Result<LockGuard<'_, T>> {
         Ok(self.guard(self.semaphore.acquire().await?))
     }

@@ -148,8 +148,8 @@ impl<S: Store> QueueOf<S> {
     /// out, the error has the item.
     ///
     /// # Errors
-    /// [`Cancelled`](crate::Cancelled), or the time-out of a scope; [`QueueShutDown`] once nothing is
-    /// taken any more. Each with the item: see [`PutError`].
+    /// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too; [`QueueShutDown`]
+    /// once nothing is taken any more. Each with the item: see [`PutError`].
     pub async fn put(&self, item: S::Item) -> Result<(), PutError<S::Item>> {
         if let Err(error) = checkpoint() {
             return Err(PutError { error, item });
@@ -167,8 +167,8 @@ impl<S: Store> QueueOf<S> {
     /// Puts an item in, if there is room now.
     ///
     /// # Errors
-    /// [`QueueShutDown`]; [`WouldBlock`](io::ErrorKind::WouldBlock) where there is no room. Each with
-    /// the item.
+    /// [`QueueShutDown`]; [`WouldBlock`](io::ErrorKind::WouldBlock) where there is no room. Each
+    /// with the item.
     pub fn try_put(&self, item: S::Item) -> Result<(), PutError<S::Item>> {
         if self.shut_down.get() {
             let error = QueueShutDown.into();
@@ -193,8 +193,8 @@ impl<S: Store> QueueOf<S> {
     /// Cancel safe: dropping this before it completes has no effect. The item stays.
     ///
     /// # Errors
-    /// [`Cancelled`](crate::Cancelled), or the time-out of a scope; [`QueueShutDown`] once nothing is
-    /// left, and nothing comes.
+    /// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too; [`QueueShutDown`]
+    /// once nothing is left, and nothing comes.
     pub async fn get(&self) -> io::Result<S::Item> {
         checkpoint()?;
         loop {
@@ -247,13 +247,13 @@ impl<S: Store> QueueOf<S> {
     /// Cancel safe: dropping this before it completes has no effect.
     ///
     /// # Errors
-    /// [`Cancelled`](crate::Cancelled), or the time-out of a scope.
+    /// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too.
     pub async fn join(&self) -> io::Result<()> {
         self.finished.wait().await
     }
 
-    /// Takes nothing any more. What is in can be got still, unless it is to be dropped `at_once`; then
-    /// those who wait are told.
+    /// Takes nothing any more. What is in can be got still, unless it is to be dropped `at_once`;
+    /// then those who wait are told.
     pub fn shutdown(&self, at_once: bool) {
         self.shut_down.set(true);
         let dropped = at_once.then(|| self.store.take());

@@ -50,7 +50,7 @@ impl Semaphore {
     /// the next who waits.
     ///
     /// # Errors
-    /// [`Cancelled`](crate::Cancelled), or the time-out of a scope.
+    /// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too.
     pub async fn acquire(&self) -> io::Result<Permit<'_>> {
         // What is granted is a permit.
         self.waiters
@@ -159,7 +159,7 @@ impl BoundedSemaphore {
     /// the next who waits.
     ///
     /// # Errors
-    /// [`Cancelled`](crate::Cancelled), or the time-out of a scope.
+    /// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too.
     pub async fn acquire(&self) -> io::Result<Permit<'_>> {
         self.semaphore.acquire().await
     }

@@ -24,7 +24,7 @@ use crate::debris::{discard_panic, quietly};
 use crate::debug::error_in;
 use crate::scope::ScopeIndex;
 use crate::task::TaskNumber;
-use crate::task::join::Join;
+use crate::task::join::{Asked, Join};
 
 /// What a panic left.
 pub(crate) type PanicPayload = Box<dyn Any + Send>;
@@ -240,7 +240,7 @@ impl TaskCell {
         unsafe { self.0.as_ref() }
     }
 
-    pub(super) fn join(&self) -> &Join {
+    pub(crate) fn join(&self) -> &Join {
         &self.header().join
     }
 
@@ -254,8 +254,8 @@ impl TaskCell {
         done
     }
 
-    /// Drops the future, or an output that nobody took. Not while it is polled, and once: its drop is
-    /// user code, which may ask for that again.
+    /// Drops the future, or an output that nobody took. Not while it is polled, and once: its drop
+    /// is user code, which may ask for that again.
     pub(crate) fn discard(&self) {
         if self.join().busy.replace(true) {
             return;
@@ -269,6 +269,14 @@ impl TaskCell {
     pub(crate) fn finish(&self) -> Option<Waker> {
         self.join().done.set(true);
         self.header().joiner.take()
+    }
+
+    /// Notes that it was asked to stop.
+    pub(crate) fn ask_to_stop(&self) {
+        let asked = &self.join().asked;
+        if asked.get() == Asked::Nothing {
+            asked.set(Asked::ToStop);
+        }
     }
 
     /// Whether this is the only reference.

@@ -27,8 +27,17 @@ pub(crate) struct Join {
     pub(super) done: Cell<bool>,
     /// The task is being polled, or dropped, and is not to be dropped meanwhile.
     pub(super) busy: Cell<bool>,
-    /// To be dropped after that.
-    aborted: Cell<bool>,
+    /// What it was asked for, at any time.
+    pub(crate) asked: Cell<Asked>,
+}
+
+/// What a task was asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Nothing,
+    ToStop,
+    /// While it was busy: it is to be dropped after that.
+    ToBeDropped,
 }
 
 impl Join {
@@ -41,7 +50,7 @@ impl Join {
             done: Cell::new(false),
             busy: Cell::new(false),
             heard: Cell::new(false),
-            aborted: Cell::new(false),
+            asked: Cell::new(Asked::Nothing),
         }
     }
 }
@@ -73,7 +82,7 @@ impl Runtime {
     /// Drops the future of a task, now or at the end of its poll.
     pub(super) fn abort(&self, cell: &TaskCell) {
         if cell.join().busy.get() {
-            cell.join().aborted.set(true);
+            cell.join().asked.set(Asked::ToBeDropped);
         } else {
             self.discard(cell);
             self.tell_host();
@@ -82,7 +91,7 @@ impl Runtime {
 
     /// Whether a task that has been polled is to be dropped.
     pub(crate) fn is_aborted(&self, cell: &TaskCell) -> bool {
-        cell.join().aborted.get()
+        cell.join().asked.get() == Asked::ToBeDropped
     }
 
     // ---- where it is awaited ----

@@ -26,6 +26,7 @@ use crate::current::{self, BelongsToItsThread};
 use crate::debug;
 use crate::inbox::RuntimeId;
 use crate::runtime::Runtime;
+use crate::task::join::Asked;
 
 /// Starts `future` as a task of its own, which runs concurrently with the caller (asyncio's
 /// `create_task`; others say *spawn*).
@@ -258,9 +259,11 @@ impl<T> Task<T> {
 }
 
 impl<T: Outcome> Task<T> {
-    /// Whether the task has ended, and what it came to is the error of a cancellation.
+    /// Whether the task was asked to stop, has ended, and came to the error of a cancellation. (One
+    /// that passes on the error of another task that it awaited was not cancelled itself.)
     pub fn cancelled(&self) -> bool {
-        self.with_output(Outcome::is_cancelled).unwrap_or(false)
+        let asked = self.task.cell.join().asked.get();
+        asked != Asked::Nothing && self.with_output(Outcome::is_cancelled).unwrap_or(false)
     }
 }
 
@@ -308,7 +311,8 @@ impl<T> fmt::Debug for Task<T> {
 /// Cancel safe: dropping this before it completes has no effect on the task.
 ///
 /// # Errors
-/// [`Cancelled`](crate::Cancelled), or the time-out of a scope: then the task can be awaited again.
+/// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too: then the task can be
+/// awaited again.
 ///
 /// # Panics
 /// As awaiting the task.
@@ -321,7 +325,7 @@ impl<T> fmt::Debug for Task<T> {
 ///
 /// # coring::run(async {
 /// let mut task = create_task(async {
-///     sleep(Duration::from_millis(2)).await?;
+///     sleep(Duration::from_millis(50)).await?;
 ///     coring::ok(7)
 /// });
 /// let waited = wait_for(shield(&mut task), Duration::from_millis(1)).await;
@@ -351,9 +355,9 @@ impl TaskRef {
 
     /// Asks the task to stop. `false`: it has ended already.
     ///
-    /// Each await that is under way in it ends with [`Cancelled`](crate::Cancelled), once the kernel
-    /// is done with what it had; if none is, or all have their results, the next await does. The
-    /// task may clean up with awaits of its own, and passes the error on with `?`. A request is
+    /// Each await that is under way in it ends with [`Cancelled`](crate::Cancelled), once the
+    /// kernel is done with what it had; if none is, or all have their results, the next await does.
+    /// The task may clean up with awaits of its own, and passes the error on with `?`. A request is
     /// counted: see [`cancelling`](Self::cancelling).
     ///
     /// # Examples
@@ -401,7 +405,8 @@ impl TaskRef {
             .unwrap_or(0)
     }
 
-    /// Drops the task's future, if it was asked to stop and waits for nothing that could tell it so.
+    /// Drops the task's future, if it was asked to stop and waits for nothing that could tell it
+    /// so.
     pub(crate) fn abort_if_deaf(&self) {
         self.with_runtime(|runtime| {
             if runtime.is_deaf(&self.cell) {

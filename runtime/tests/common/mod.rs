@@ -409,7 +409,7 @@ impl<F: Future> Future for Within<F> {
         let body = this.body.as_mut().expect("not polled after its end");
         let polled = this.scope.poll(body.as_mut(), cx);
         Poll::Ready(match polled {
-            Polled::Pending => return Poll::Pending,
+            Polled::Pending | Polled::Deaf => return Poll::Pending,
             Polled::Ready(output) => {
                 this.body = None;
                 Limited::Output(output, this.scope.close())

@@ -71,7 +71,7 @@ fn splice_under_a_deadline_is_cancelled_by_it() {
         let mut body = pin!(splice(from.as_fd(), to.as_fd(), 1));
         let result = poll_fn(|cx| match scope.poll(body.as_mut(), cx) {
             Polled::Ready(result) => Poll::Ready(result),
-            Polled::Pending => Poll::Pending,
+            Polled::Pending | Polled::Deaf => Poll::Pending,
             Polled::Abandoned => panic!("an operation is a leaf"),
         });
         (result.await, scope.close())
