@@ -41,6 +41,7 @@
 #![doc(test(attr(deny(warnings))))]
 
 pub use coring_io::{fs, net};
+pub use coring_macros::{main, test};
 pub use coring_runtime::{
     AsCompleted, BufResult, Builder, Call, CancelScope, CancelToken, Cancellable, Cancelled,
     ContextVar, Cqe, DriverKind, Expiry, Failure, Features, Gather, GatherAll, GroupError, Handle,

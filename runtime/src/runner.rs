@@ -46,14 +46,7 @@ use crate::wind_down::{report, wind_down};
 /// ```
 #[track_caller]
 pub fn run<F: Future>(main: F) -> F::Output {
-    let mut runner = match Runner::builder().ctrl_c(true).build() {
-        Ok(runner) => runner,
-        Err(unavailable) => panic!("{unavailable}"),
-    };
-    // A panic of `main` waits for the others as well.
-    let output = catch_unwind(AssertUnwindSafe(|| runner.run(main)));
-    runner.close();
-    output.unwrap_or_else(|panic| resume_unwind(panic))
+    Runner::builder().ctrl_c(true).run(main)
 }
 
 /// What a runner is made with.
@@ -68,7 +61,7 @@ pub fn run<F: Future>(main: F) -> F::Output {
 /// # Ok::<(), coring::Unavailable>(())
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "a builder makes a runner when `build` is called"]
+#[must_use = "a builder makes a runner when `build` or `run` is called"]
 pub struct Builder {
     config: Config,
     timers: Timers,
@@ -124,8 +117,8 @@ impl Builder {
     }
 
     /// Whether Ctrl-C asks the main task of a [`Runner::run`] to stop, and ends the process the
-    /// second time. By default it does not; [`run`] asks for it. It holds on the process's main
-    /// thread, for one run at a time, and while nobody else catches SIGINT.
+    /// second time. By default it does not; [`run`] and `#[coring::main]` ask for it. It holds on
+    /// the process's main thread, for one run at a time, and while nobody else catches SIGINT.
     pub const fn ctrl_c(mut self, ctrl_c: bool) -> Self {
         self.ctrl_c = ctrl_c;
         self
@@ -175,6 +168,34 @@ impl Builder {
             ctrl_c: self.ctrl_c,
             grace: self.grace,
         })
+    }
+
+    /// Runs `main` to its end on a runner of its own, and closes that: the free [`run`], with
+    /// options. Ctrl-C is as [`ctrl_c`](Self::ctrl_c) says.
+    ///
+    /// # Panics
+    /// If `main` panicked; if a `run` is on the stack already; if the machine offers no driver:
+    /// the text names the cause and the remedy ([`build`](Self::build) gives it as an error).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use coring::Runner;
+    ///
+    /// let builder = Runner::builder().grace(Duration::from_millis(100));
+    /// assert_eq!(builder.run(async { 42 }), 42);
+    /// ```
+    #[track_caller]
+    pub fn run<F: Future>(self, main: F) -> F::Output {
+        let mut runner = match self.build() {
+            Ok(runner) => runner,
+            Err(unavailable) => panic!("{unavailable}"),
+        };
+        // A panic of `main` waits for the others as well.
+        let output = catch_unwind(AssertUnwindSafe(|| runner.run(main)));
+        runner.close();
+        output.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     fn driver(&self) -> Result<Driver, Unavailable> {
