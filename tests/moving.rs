@@ -12,7 +12,7 @@ use coring::{
 };
 
 each_driver! {
-    fn limit_that_is_moved_later_lets_its_body_end(world) {
+    fn b037_limit_that_is_moved_later_lets_its_body_end(world) {
         let (reader, _writer) = world.pipe();
         let step = world.short(1);
         world.run(async {
@@ -68,7 +68,7 @@ each_driver! {
         });
     }
 
-    fn limit_that_is_taken_away_never_passes(world) {
+    fn b026_limit_that_is_taken_away_never_passes(world) {
         let step = world.short(1);
         world.run(async {
             let limited = timeout_scope(step, async |limit| {
@@ -98,7 +98,7 @@ each_driver! {
         });
     }
 
-    fn limit_that_is_moved_into_the_past_is_seen_by_the_next_await(world) {
+    fn b030_limit_that_is_moved_into_the_past_is_seen_by_the_next_await(world) {
         world.run(async {
             let limited = timeout_scope(LONG, async |limit| {
                 limit.reschedule(Some(now())).expect("it has not passed");

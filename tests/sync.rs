@@ -61,7 +61,7 @@ each_driver! {
         });
     }
 
-    fn c1_waiter_that_was_given_the_lock_keeps_it_in_spite_of_a_request(world) {
+    fn b141_waiter_that_was_given_the_lock_keeps_it_in_spite_of_a_request(world) {
         world.run(async {
             let lock = Rc::new(Lock::new(()));
             let held = lock.acquire().await.expect("it is free");
@@ -80,7 +80,7 @@ each_driver! {
         });
     }
 
-    fn waiter_that_is_dropped_with_the_lock_passes_it_on(world) {
+    fn b140_waiter_that_is_dropped_with_the_lock_passes_it_on(world) {
         world.run(async {
             let lock = Rc::new(Lock::new(()));
             let held = lock.acquire().await.expect("it is free");
@@ -261,7 +261,7 @@ each_driver! {
         });
     }
 
-    fn queue_gives_in_order_and_waits_for_room(world) {
+    fn b156_queue_gives_in_order_and_waits_for_room(world) {
         world.run(async {
             let queue = Rc::new(Queue::new(2));
             let puts = queue.clone();
@@ -280,7 +280,7 @@ each_driver! {
         });
     }
 
-    fn get_that_is_cancelled_leaves_the_item_to_the_next(world) {
+    fn b158_get_that_is_cancelled_leaves_the_item_to_the_next(world) {
         world.run(async {
             let queue = Rc::new(Queue::new(0));
             let gets = |queue: &Rc<Queue<u8>>| {
@@ -300,7 +300,7 @@ each_driver! {
         });
     }
 
-    fn put_that_is_cancelled_gives_the_item_back(world) {
+    fn b159_put_that_is_cancelled_gives_the_item_back(world) {
         world.run(async {
             let queue = Rc::new(Queue::new(1));
             queue.put("in").await.expect("there is room");
@@ -317,7 +317,7 @@ each_driver! {
         });
     }
 
-    fn queue_that_is_shut_down_gives_what_it_has_and_then_says_so(world) {
+    fn b163_queue_that_is_shut_down_gives_what_it_has_and_then_says_so(world) {
         world.run(async {
             let queue = Rc::new(Queue::new(2));
             queue.put(1).await.expect("there is room");
@@ -342,7 +342,7 @@ each_driver! {
         });
     }
 
-    fn join_of_a_queue_waits_until_all_is_done(world) {
+    fn b162_join_of_a_queue_waits_until_all_is_done(world) {
         world.run(async {
             let queue = Rc::new(Queue::new(0));
             queue.join().await.expect("nothing was put");
@@ -363,7 +363,7 @@ each_driver! {
         });
     }
 
-    fn other_queues_have_other_orders(world) {
+    fn b155_other_queues_have_other_orders(world) {
         world.run(async {
             let (least, latest) = (PriorityQueue::new(0), LifoQueue::new(0));
             for n in [2, 3, 1] {

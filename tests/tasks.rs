@@ -193,7 +193,7 @@ each_driver! {
         });
     }
 
-    fn w01_wait_for_that_is_cancelled_waits_for_a_future_that_goes_on(world) {
+    fn b001_wait_for_that_is_cancelled_waits_for_a_future_that_goes_on(world) {
         world.run(async {
             let step = world.short(1);
             let begin = now();
@@ -310,7 +310,7 @@ each_driver! {
         });
     }
 
-    fn w19_task_behind_a_shield_goes_on_after_the_limit(world) {
+    fn b019_task_behind_a_shield_goes_on_after_the_limit(world) {
         world.run(async {
             let step = world.short(1);
             let mut task = begun(async move {
@@ -524,7 +524,7 @@ each_driver! {
 }
 
 #[test]
-fn c1_result_that_comes_in_spite_of_a_request_stands_and_the_next_await_is_told() {
+fn b016_result_that_comes_in_spite_of_a_request_stands_and_the_next_await_is_told() {
     let world = World::sim();
     let (reader, _writer) = world.pipe();
     let kernel = world.kernel.as_ref().expect("sim");

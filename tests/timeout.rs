@@ -19,7 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 each_driver! {
     /// 25, 26.
-    fn timeout_of_something_in_time_gives_its_output(world) {
+    fn b025_timeout_of_something_in_time_gives_its_output(world) {
         world.run(async {
             assert_eq!(timeout(PATIENCE, async { 7 }).await.expect("in time"), 7);
             let nap = timeout(PATIENCE, sleep(world.short(1))).await;
@@ -32,7 +32,7 @@ each_driver! {
     }
 
     /// 21, 22, 24.
-    fn timeout_of_a_read_is_expired_with_the_buffer_in_late(world) {
+    fn b021_timeout_of_a_read_is_expired_with_the_buffer_in_late(world) {
         let (reader, writer) = world.pipe();
         world.run(async {
             let begin = now();
@@ -67,7 +67,7 @@ each_driver! {
     }
 
     /// W10: what was returned in spite of it is late, not lost.
-    fn timeout_of_a_body_that_returns_a_value_has_it_in_late(world) {
+    fn b024_timeout_of_a_body_that_returns_a_value_has_it_in_late(world) {
         world.run(async {
             let body = async {
                 let told = sleep(Duration::MAX).await.is_err();
@@ -80,7 +80,7 @@ each_driver! {
     }
 
     /// 32: an error raised in clean-up is in `late`.
-    fn timeout_of_a_body_that_fails_in_clean_up_has_the_error_in_late(world) {
+    fn b032_timeout_of_a_body_that_fails_in_clean_up_has_the_error_in_late(world) {
         world.run(async {
             let body = async {
                 let _told = sleep(Duration::MAX).await;
@@ -92,7 +92,7 @@ each_driver! {
     }
 
     /// 31.
-    fn timeout_passes_other_errors_on(world) {
+    fn b031_timeout_passes_other_errors_on(world) {
         world.run(async {
             let body = async {
                 yield_now().await?;
@@ -104,7 +104,7 @@ each_driver! {
     }
 
     /// 28.
-    fn timeout_of_zero_stops_at_the_first_await(world) {
+    fn b028_timeout_of_zero_stops_at_the_first_await(world) {
         let log = Log::default();
         world.run(async {
             assert_eq!(timeout(Duration::ZERO, async { 7 }).await, Ok(7));
@@ -121,7 +121,7 @@ each_driver! {
     }
 
     /// 34.
-    fn timeout_that_expired_leaves_the_task_as_it_was(world) {
+    fn b034_timeout_that_expired_leaves_the_task_as_it_was(world) {
         world.run(async {
             timeout(world.short(1), sleep(Duration::MAX)).await.expect_err("it never ends");
             yield_now().await.expect("nobody cancels");

@@ -90,7 +90,7 @@ each_driver! {
     }
 
     /// W3.
-    fn wait_for_with_limit_zero_gives_what_is_ready(world) {
+    fn b003_wait_for_with_limit_zero_gives_what_is_ready(world) {
         world.run(async {
             assert_eq!(wait_for(async { ok(7) }, Duration::ZERO).await.expect("a value"), 7);
             let mut task = create_task(async { ok(7) });
@@ -100,7 +100,7 @@ each_driver! {
     }
 
     /// W4, 28, 29: polled once, and stopped at the first await, also where that would not wait.
-    fn wait_for_with_limit_zero_stops_at_the_first_await(world) {
+    fn b004_wait_for_with_limit_zero_stops_at_the_first_await(world) {
         let log = Log::default();
         world.run(async {
             for kind in 0..3 {
@@ -134,7 +134,7 @@ each_driver! {
     }
 
     /// W12: clean-up after a limit of zero may await, and finishes first.
-    fn wait_for_with_limit_zero_waits_for_clean_up(world) {
+    fn b012_wait_for_with_limit_zero_waits_for_clean_up(world) {
         let log = Log::default();
         world.run(async {
             let body = async {
@@ -162,7 +162,7 @@ each_driver! {
     }
 
     /// W7, 26.
-    fn wait_for_with_limit_max_has_none(world) {
+    fn b007_wait_for_with_limit_max_has_none(world) {
         let (reader, writer) = world.pipe();
         world.run(async {
             wait_for(sleep(world.short(1)), Duration::MAX).await.expect("no limit");
@@ -185,7 +185,7 @@ each_driver! {
     }
 
     /// W11, 6: what the body awaits after it was told is not stopped again, and ends first.
-    fn wait_for_waits_for_clean_up_that_awaits(world) {
+    fn b011_wait_for_waits_for_clean_up_that_awaits(world) {
         let (reader, writer) = world.pipe();
         let log = Log::default();
         world.run(async {
@@ -208,7 +208,7 @@ each_driver! {
     }
 
     /// W13, 32.
-    fn wait_for_gives_the_error_that_clean_up_raises(world) {
+    fn b013_wait_for_gives_the_error_that_clean_up_raises(world) {
         world.run(async {
             let body = async {
                 let _told = sleep(Duration::MAX).await;
@@ -221,7 +221,7 @@ each_driver! {
     }
 
     /// W9, W10.
-    fn wait_for_gives_the_value_returned_in_spite_of_it(world) {
+    fn b010_wait_for_gives_the_value_returned_in_spite_of_it(world) {
         world.run(async {
             let body = async {
                 assert!(is_cancelled(&error_of(sleep(Duration::MAX).await)));
@@ -257,7 +257,7 @@ each_driver! {
     }
 
     /// W6: the request is forwarded to the task, which cleans up and is then done.
-    fn wait_for_a_task_tells_the_task(world) {
+    fn b006_wait_for_a_task_tells_the_task(world) {
         let log = Log::default();
         world.run(async {
             let (inner, span) = (log.clone(), world.short(1));
@@ -333,7 +333,7 @@ each_driver! {
     }
 
     /// W10 for a task; W1: one that does not care is waited for.
-    fn wait_for_a_task_that_goes_on_waits_for_it(world) {
+    fn b002_wait_for_a_task_that_goes_on_waits_for_it(world) {
         world.run(async {
             let (begin, span) = (now(), world.short(2));
             let task = create_task(async move {
@@ -441,7 +441,7 @@ each_driver! {
     }
 
     /// 23: at one deadline the outermost gives the time-out; what is inside was cancelled.
-    fn wait_for_with_equal_spans_times_out_at_the_outermost(world) {
+    fn b023_wait_for_with_equal_spans_times_out_at_the_outermost(world) {
         let (reader, _writer) = world.pipe();
         world.run(async {
             let limit = world.short(1);
@@ -486,7 +486,7 @@ each_driver! {
     }
 
     /// W14, W15: a request from further out reaches what `wait_for` waits for.
-    fn wait_for_that_is_cancelled_cancels_its_task(world) {
+    fn b014_wait_for_that_is_cancelled_cancels_its_task(world) {
         for limit in [PATIENCE * 10, Duration::MAX] {
             world.run(async {
                 let mut task = create_task(async { sleep(Duration::MAX).await });
@@ -719,7 +719,7 @@ impl Sender {
 
 /// The read's bytes and its deadline in one moment.
 #[test]
-fn wait_for_a_read_in_a_tie_gives_the_bytes() {
+fn b020_wait_for_a_read_in_a_tie_gives_the_bytes() {
     let world = World::sim();
     let (reader, writer) = world.pipe();
     world.run(async {
@@ -738,7 +738,7 @@ fn wait_for_a_read_in_a_tie_gives_the_bytes() {
 
 /// 35: both deadlines pass while the loop does something else.
 #[test]
-fn wait_for_whose_deadlines_pass_unseen_times_out_at_the_outermost() {
+fn b035_wait_for_whose_deadlines_pass_unseen_times_out_at_the_outermost() {
     let world = World::sim();
     world.run(async {
         let kernel = world.kernel.clone().expect("the simulator");

@@ -72,8 +72,10 @@ impl Shared {
     }
 }
 
+type Make = fn(Rc<Shared>) -> Boxed;
+
 /// Each kind of future, waiting for what is in `shared`, whose lock is held by somebody.
-fn makes() -> Vec<(&'static str, fn(Rc<Shared>) -> Boxed)> {
+fn makes() -> Vec<(&'static str, Make)> {
     vec![
         ("lock", |s| {
             boxed(async move { s.lock.acquire().await.map(|mut n| *n += 1) })
@@ -186,9 +188,7 @@ fn makes() -> Vec<(&'static str, fn(Rc<Shared>) -> Boxed)> {
             boxed(shielded(async move { s.event.wait().await }))
         }),
         ("cancellable", |s| {
-            boxed(cancellable(
-                async move { s.event.wait().await.map(|()| ()) },
-            ))
+            boxed(cancellable(async move { s.event.wait().await }))
         }),
         ("limit", |s| {
             boxed(within(Duration::from_secs(3_600), async move {

@@ -40,7 +40,7 @@ use crate::task::TaskNumber;
 ///   program may use.
 /// * `request` only describes: it does not call into the runtime.
 /// * Anybody who has a value of the type may call `complete` and `orphaned`, with any [`Cqe`]. A
-/// type   that believes what it is told (so many bytes are initialised, this descriptor is nobody
+///   type that believes what it is told (so many bytes are initialised, this descriptor is nobody
 ///   else's) is therefore private to those who only give it to [`submit`].
 /// * If the type is `Clone`, `complete` and `orphaned` of a clone are sound as well, though the
 ///   kernel has never heard of the clone's own memory: a [`Multishot`] decodes by clones. So an
