@@ -96,7 +96,7 @@ each_driver! {
         world.run(async {
             let inner = begun(sleep(LONG)).await;
             let watch = inner.as_ref();
-            let outer = begun(async move { inner.await }).await;
+            let outer = begun(inner).await;
             outer.cancel();
             assert!(is_cancelled(&error_of(outer.await)));
             assert!(watch.done());
@@ -209,7 +209,8 @@ each_driver! {
 
     fn b132_runner_runs_again_and_keeps_its_tasks(world) {
         let mut runner = world.runner();
-        let task = runner.run(async { create_task(async { 7 }) });
+        let task = runner.enter(|| create_task(async { 7 }));
+        assert_eq!(runner.run(async { 6 }), 6);
         assert_eq!(runner.run(task), 7);
         finish(runner);
     }
