@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use coring::sync::{Queue, QueueShutDown};
+use coring::sync::Queue;
 use coring::{gather_all, ok, run, sleep, task_group};
 
 const ITEMS: u32 = 10;
@@ -21,24 +21,13 @@ async fn produce(queue: Rc<Queue<(u32, u32)>>, producer: u32) -> io::Result<()> 
 
 async fn consume(queue: Rc<Queue<(u32, u32)>>, consumer: u32) -> io::Result<u32> {
     let mut sum = 0;
-    loop {
-        match queue.get().await {
-            Ok((producer, item)) => {
-                sleep(Duration::from_millis(15)).await?;
-                println!("consumer {consumer}: item {item} of producer {producer}");
-                sum += 1;
-            }
-            // Nothing is left, and nothing comes.
-            Err(error)
-                if error
-                    .get_ref()
-                    .is_some_and(|inner| inner.is::<QueueShutDown>()) =>
-            {
-                return ok(sum);
-            }
-            Err(error) => return Err(error),
-        }
+    // None: nothing is left, and nothing comes.
+    while let Some((producer, item)) = queue.next().await? {
+        sleep(Duration::from_millis(15)).await?;
+        println!("consumer {consumer}: item {item} of producer {producer}");
+        sum += 1;
     }
+    ok(sum)
 }
 
 fn main() -> io::Result<()> {

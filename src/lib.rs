@@ -62,8 +62,9 @@ pub use coring_timer::{
 /// What most programs use: `use coring::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        BufResult, IoBuf, IoBufMut, create_task, interval, is_cancelled, is_timed_out, now, ok,
-        run, sleep, timeout, wait_for,
+        BufResult, IoBuf, IoBufMut, Task, TaskGroup, create_task, gather, gather_all, interval,
+        is_cancelled, is_timed_out, now, ok, race, run, shielded_for, sleep, task_group, timeout,
+        to_thread, wait_for, yield_now,
     };
 }
 

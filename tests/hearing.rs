@@ -271,7 +271,7 @@ each_driver! {
         world.run(async {
             let inner = begun(sleep(LONG)).await;
             let stops = inner.as_ref();
-            let outer = begun(async move { inner.await }).await;
+            let outer = begun(inner).await;
             stops.cancel();
             until(|| outer.done()).await;
             assert!(!outer.cancelled());

@@ -342,6 +342,29 @@ each_driver! {
         });
     }
 
+    fn loop_over_a_queue_ends_with_its_shutdown_and_not_with_a_request(world) {
+        world.run(async {
+            let queue = Rc::new(Queue::new(0));
+            queue.put(1).await.expect("there is room");
+            let gets = queue.clone();
+            let task = begun(async move {
+                let mut got = Vec::new();
+                while let Some(item) = gets.next().await? {
+                    got.push(item);
+                }
+                coring::ok(got)
+            })
+            .await;
+            let gets = queue.clone();
+            let stopped = begun(async move { gets.next().await }).await;
+            stopped.cancel();
+            assert!(is_cancelled(&error_of(stopped.await)));
+            queue.put(2).await.expect("there is room");
+            queue.shutdown(false);
+            assert_eq!(task.await.expect("it was shut down"), [1, 2]);
+        });
+    }
+
     fn b162_join_of_a_queue_waits_until_all_is_done(world) {
         world.run(async {
             let queue = Rc::new(Queue::new(0));
@@ -642,5 +665,6 @@ fn semaphore_has_no_more_permits_than_can_be_counted() {
 #[test]
 #[should_panic(expected = "a barrier was made for 0 parties")]
 fn barrier_of_nobody_says_so() {
+    let _alone = World::sim();
     drop(Barrier::new(0));
 }

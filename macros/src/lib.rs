@@ -46,7 +46,7 @@ use proc_macro::TokenStream;
 /// | `sq_entries = 64`, `cq_entries = 1024` | a number |
 /// | `timers = "auto"` | or `"kernel"` or `"heap"` |
 /// | `ctrl_c = false` | `true` by default in `main`, `false` in [`test`](macro@test) |
-/// | `iowait = true` | or `false` |
+/// | `iowait = true`, `debug = true` | or `false` |
 /// | `grace = Duration::from_secs(1)` | an expression |
 /// | `crate = my_crate::coring` | where coring is, if not at `::coring` |
 ///

@@ -10,12 +10,13 @@ use syn::{Error, Expr, ExprPath, Lit, Path, Token};
 use crate::function::note;
 
 /// Each option, and what it takes, with an example.
-const OPTIONS: [(&str, &str); 7] = [
+const OPTIONS: [(&str, &str); 8] = [
     ("sq_entries", "a `u32`: `sq_entries = 64`"),
     ("cq_entries", "a `u32`: `cq_entries = 1024`"),
     ("timers", r#""auto", "kernel" or "heap": `timers = "heap"`"#),
     ("ctrl_c", "`true` or `false`: `ctrl_c = false`"),
     ("iowait", "`true` or `false`: `iowait = true`"),
+    ("debug", "`true` or `false`: `debug = true`"),
     ("grace", "a `Duration`: `grace = Duration::from_secs(1)`"),
     ("crate", "coring's path: `crate = my_crate::coring`"),
 ];
@@ -123,7 +124,7 @@ impl Given {
                 "heap" => Some(quote!(#krate::Timers::Heap)),
                 _ => None,
             },
-            ("ctrl_c" | "iowait", Some(Lit::Bool(flag))) => Some(quote!(#flag)),
+            ("ctrl_c" | "iowait" | "debug", Some(Lit::Bool(flag))) => Some(quote!(#flag)),
             // No literal is a Duration; whether anything else is one, the compiler says.
             ("grace", None) => Some(quote!(#value)),
             _ => None,

@@ -171,7 +171,8 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 #[diagnostic::on_unimplemented(
     message = "coring cannot look into `{Self}` for a cancellation",
     note = "an error type of your own needs `From<std::io::Error>` and one line: \
-            `impl coring::Failure for MyError {{ fn as_error(&self) -> &(dyn std::error::Error + 'static) {{ self }} }}`"
+            `impl coring::Failure for MyError {{ fn as_error(&self) -> &(dyn std::error::Error + 'static) {{ self }} }}`; \
+            a boxed error does as it is, and `anyhow::Error` by the feature `anyhow`"
 )]
 pub trait Failure: From<io::Error> + 'static {
     /// This failure, as an error whose sources can be followed.
@@ -193,6 +194,13 @@ impl Failure for Box<dyn Error> {
 impl Failure for Box<dyn Error + Send + Sync> {
     fn as_error(&self) -> &(dyn Error + 'static) {
         &**self
+    }
+}
+
+#[cfg(feature = "anyhow")]
+impl Failure for anyhow::Error {
+    fn as_error(&self) -> &(dyn Error + 'static) {
+        self.as_ref()
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -193,7 +193,8 @@ impl Builder {
             Err(unavailable) => panic!("{unavailable}"),
         };
         // A panic of `main` waits for the others as well.
-        let output = catch_unwind(AssertUnwindSafe(|| runner.run(main)));
+        let caller = Location::caller();
+        let output = catch_unwind(AssertUnwindSafe(|| runner.run_from(caller, main)));
         runner.close();
         output.unwrap_or_else(|panic| resume_unwind(panic))
     }
@@ -240,13 +241,18 @@ impl Runner {
     /// If `main` panicked; if a runtime is turning on this thread already.
     #[track_caller]
     pub fn run<F: Future>(&mut self, main: F) -> F::Output {
+        self.run_from(Location::caller(), main)
+    }
+
+    #[track_caller]
+    fn run_from<F: Future>(&mut self, caller: &'static Location<'static>, main: F) -> F::Output {
         assert!(
             !current::is_turning(),
             "`run` was called from within a runtime: await the future, or give it to \
              `create_task`, or run it on another thread"
         );
         self.runtime.enter_from_host();
-        let main = MainTask::spawn(&self.runtime, main);
+        let main = MainTask::spawn(&self.runtime, caller, main);
         let index = main.cell().header().index.get();
         let catches = self
             .ctrl_c
@@ -257,7 +263,7 @@ impl Runner {
                 panic!("the loop cannot go on: {error}");
             }
             if ctrl_c.as_ref().is_some_and(CtrlC::has_come) {
-                self.runtime.cancel(main.cell(), None);
+                self.runtime.cancel(main.cell(), Some("Ctrl-C".into()));
             }
         }
         drop(ctrl_c);

@@ -18,7 +18,7 @@ use crate::debug::{self, Debug};
 use crate::driver::{Driver, Wait};
 use crate::error::Cause;
 use crate::inbox::{Inbox, RuntimeId};
-use crate::op::table::Key;
+use crate::op::table::{Key, Kind, Slot};
 use crate::op::{Cqe, Orphan};
 use crate::scope::{Border, Deadline, ScopeIndex, ScopeKey};
 use crate::task::{TaskCell, TaskNumber, Tasks};
@@ -523,7 +523,9 @@ impl Runtime {
     }
 
     pub(crate) fn abandon(&self, key: Key, orphan: Box<dyn Orphan>) {
-        if self.debug.is_some() && self.core().table.slot(key).is_in_flight() {
+        // A multishot that is left is how one stops to accept.
+        let is_lost = |slot: &Slot| slot.is_in_flight() && slot.kind != Kind::Multishot;
+        if self.debug.is_some() && is_lost(self.core().table.slot(key)) {
             debug::dropped_in_flight();
         }
         self.with_core(|core| core.abandon(key, orphan));

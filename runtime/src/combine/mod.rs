@@ -97,6 +97,10 @@ impl<F: Future> fmt::Debug for Branch<F> {
 }
 
 /// Which output has the other branches stop.
+#[diagnostic::on_unimplemented(
+    message = "`gather!` takes futures that end in a `Result`, not in `{O}`",
+    note = "for any others there is `gather!(..).return_exceptions()`"
+)]
 pub trait Rule<O> {
     #[doc(hidden)]
     fn stops(output: &O) -> bool;

@@ -101,6 +101,13 @@ pub trait Racers {
     fn end(self: Pin<&mut Self>, first: Option<usize>) -> Raced<Self::Winner, Self::Late>;
 }
 
+/// The type, whatever is beside it.
+macro_rules! of {
+    ($type:ident $place:ident) => {
+        $type
+    };
+}
+
 macro_rules! racers {
     ($($branches:ident $winner:ident $count:literal: $(($place:tt $future:ident $variant:ident))+;)+) => {
         /// Who was first in a [`race!`](crate::race!).
@@ -116,6 +123,15 @@ macro_rules! racers {
         }
 
         $(
+            impl<T> winner::$winner<$(of!(T $future)),+> {
+                /// What it came to, whichever it was.
+                pub fn into_inner(self) -> T {
+                    match self {
+                        $(Self::$variant(output) => output,)+
+                    }
+                }
+            }
+
             impl<$($future: Future),+> Racers for $branches<$($future),+> {
                 type Winner = winner::$winner<$($future::Output),+>;
                 type Late = ($(Option<$future::Output>,)+);

@@ -1,7 +1,6 @@
 //! Locks and the like, for the tasks of one thread (asyncio's names).
 //!
-//! Who waits has a slot, as an operation has, and is named by number: nothing points into a future
-//! (R13), and a request to stop reaches it as it reaches a read. What is handed over belongs to the
+//! A request to stop reaches who waits as it reaches a read. What is handed over belongs to the
 //! waiter from then on, so that nobody overtakes it; a waiter that is dropped with it passes it on.
 
 mod barrier;

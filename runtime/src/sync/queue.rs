@@ -29,7 +29,7 @@ use crate::current::BelongsToItsThread;
 ///         coring::ok(())
 ///     });
 ///     let mut sum = 0;
-///     while let Ok(n) = queue.get().await {
+///     while let Some(n) = queue.next().await? {
 ///         sum += n;
 ///     }
 ///     producer.await?;
@@ -206,6 +206,29 @@ impl<S: Store> QueueOf<S> {
             }
             let may_get = || !self.is_empty() || self.shut_down.get();
             self.getters.wait(may_get, || self.let_get()).await?;
+        }
+    }
+
+    /// The next item, as [`get`](Self::get) gives it; `None` once the queue is shut down and nothing
+    /// is left: for a loop that ends then, and not when it is asked to stop.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping this before it completes has no effect. The item stays.
+    ///
+    /// # Errors
+    /// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too.
+    pub async fn next(&self) -> io::Result<Option<S::Item>> {
+        match self.get().await {
+            Ok(item) => Ok(Some(item)),
+            Err(error)
+                if error
+                    .get_ref()
+                    .is_some_and(|inner| inner.is::<QueueShutDown>()) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 

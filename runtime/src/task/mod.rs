@@ -251,8 +251,9 @@ impl<T> Task<T> {
             Some(Ok(output)) => output,
             Some(Err(panic)) => resume_unwind(panic),
             None => panic!(
-                "a task was awaited that has no output: it was awaited before, or its runtime \
-                 ended before it did"
+                "task {} was awaited, which has no output: it was awaited before, or its runtime \
+                 ended before it did",
+                self.task.name()
             ),
         }
     }
@@ -620,12 +621,15 @@ pub(crate) struct MainTask<'a, T> {
 }
 
 impl<'a, T> MainTask<'a, T> {
-    #[track_caller]
-    pub(crate) fn spawn<F: Future<Output = T>>(runtime: &'a Runtime, future: F) -> Self {
+    pub(crate) fn spawn<F: Future<Output = T>>(
+        runtime: &'a Runtime,
+        spawned_at: &'static Location<'static>,
+        future: F,
+    ) -> Self {
         // SAFETY: `drop` sees to it that the future and its output are gone before the borrows
         // that they hold end; this type is private, and its one user does not leak it. `spawn`
         // does not panic once the task is in the table.
-        let cell = unsafe { TaskCell::new(future, Location::caller()) };
+        let cell = unsafe { TaskCell::new(future, spawned_at) };
         runtime.spawn(cell.clone());
         Self {
             runtime,
