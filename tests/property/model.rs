@@ -1,0 +1,786 @@
+//! The model: which scopes there are, what was asked of them, and what each await may return.
+//!
+//! Where the runtime is known to do something else than it should, a comment begins with "Known",
+//! and what may come of that is no fault.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use coring::{Instant, is_cancelled, is_timed_out, now};
+
+use crate::program::KINDS;
+
+/// A request to stop.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    pub(super) number: u64,
+    pub(super) reason: Option<u32>,
+    /// `false`: it may have been used up where the program cannot see it.
+    pub(super) sure: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outcome {
+    Done,
+    /// With the reason, if there is one.
+    Stopped(Option<u32>),
+    TimedOut,
+    Failed,
+}
+
+pub(super) fn outcome<T>(result: &io::Result<T>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Done,
+        Err(error) if is_cancelled(error) => {
+            let text = error.to_string();
+            Outcome::Stopped(
+                text.strip_prefix("cancelled: ")
+                    .map(|reason| reason.parse().expect("reasons are numbers here")),
+            )
+        }
+        Err(error) if is_timed_out(error) => Outcome::TimedOut,
+        Err(_) => Outcome::Failed,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Border {
+    Root,
+    Open,
+    Shield,
+    Branch,
+}
+
+/// A scope, as far as the program knows of it.
+pub(super) struct Scope {
+    pub(super) parent: Option<usize>,
+    pub(super) border: Border,
+    pub(super) limit: Option<Duration>,
+    pub(super) began_at: Instant,
+    /// The loop was late by so much since: the limit may count from then on.
+    pub(super) late: Duration,
+    /// The last request that was made before it began.
+    pub(super) began: u64,
+    pub(super) pending: Option<Ask>,
+    pub(super) last: Option<Ask>,
+    /// The last that an await returned.
+    pub(super) heard: u64,
+    pub(super) told: bool,
+    /// Reasons that a limit or a sibling, which has none of its own, may have taken from requests
+    /// that were used up since.
+    pub(super) copied: Vec<u32>,
+    /// Something has waited in it.
+    pub(super) made: bool,
+    /// Known: one in which an await was refused before anything had waited forgets who asked.
+    pub(super) forgets: bool,
+    /// Who shares this is being stopped, without a reason.
+    pub(super) stops: Rc<Cell<bool>>,
+    /// Of a task: the wait for it.
+    pub(super) awaited: Option<usize>,
+    /// Of a group's task: the group.
+    pub(super) group: Option<usize>,
+    /// Of a group: its body is over.
+    pub(super) waits: bool,
+    /// Of a task: what it has heard of is not known for sure.
+    pub(super) hears: bool,
+    pub(super) open: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wait {
+    Sleep(Instant),
+    Read(usize),
+    Lock(usize),
+    Event(usize),
+    /// Nothing is registered meanwhile.
+    Yield,
+    Task(usize),
+}
+
+pub(super) struct Leaf {
+    pub(super) scope: usize,
+    pub(super) wait: Wait,
+    pub(super) began_at: Instant,
+    pub(super) over: bool,
+    /// Pending when it began.
+    pub(super) pending: Vec<Ask>,
+    /// Made since.
+    pub(super) hits: Vec<Ask>,
+    pub(super) hit_in: Option<u32>,
+    /// It had no result when it was asked, so it has to say so.
+    pub(super) must_stop: bool,
+    pub(super) event_set: bool,
+    /// What it was asked, and as which request that went on to the task.
+    pub(super) forwarded: Vec<(Ask, u64)>,
+}
+
+#[derive(Default)]
+pub(super) struct Model {
+    pub(super) scopes: Vec<Scope>,
+    pub(super) leaves: Vec<Leaf>,
+    pub(super) requests: u64,
+    /// Where each reason was given, and in which request.
+    pub(super) made: Vec<(u32, usize, u64)>,
+    /// Requests that were taken back: their reasons are forgotten.
+    pub(super) taken_back: BTreeSet<u64>,
+    /// A cancellation without a reason may be anybody's from here on.
+    pub(super) any_unnamed: bool,
+    pub(super) held: [bool; KINDS],
+    /// Bytes that were given to a pipe, and that have come out.
+    pub(super) given: [usize; KINDS],
+    pub(super) taken: [usize; KINDS],
+    pub(super) sim: bool,
+    pub(super) stubborn: bool,
+    pub(super) tick: Duration,
+    /// Times that the loop has slept.
+    pub(super) round: u32,
+    pub(super) trace: String,
+    pub(super) fault: Option<String>,
+}
+
+impl Model {
+    pub(super) fn fault(&mut self, text: fmt::Arguments<'_>) {
+        self.note(format_args!("FAULT {text}"));
+        self.fault.get_or_insert_with(|| text.to_string());
+    }
+
+    pub(super) fn note(&mut self, text: fmt::Arguments<'_>) {
+        writeln!(self.trace, "    {text}").expect("a string");
+    }
+
+    // ---- scopes ----
+
+    pub(super) fn open(
+        &mut self,
+        parent: Option<usize>,
+        border: Border,
+        limit: Option<Duration>,
+        began_at: Instant,
+    ) -> usize {
+        let pending = parent
+            .map(|parent| self.pending(parent))
+            .unwrap_or_default();
+        let first = pending.iter().map(|ask| ask.number - 1).min();
+        let last = pending.iter().copied().max_by_key(|ask| ask.number);
+        let scope = self.scopes.len();
+        self.note(format_args!(
+            "scope {scope} {border:?} {limit:?} in {parent:?}"
+        ));
+        self.scopes.push(Scope {
+            parent,
+            border,
+            limit,
+            began_at,
+            late: Duration::ZERO,
+            began: first.unwrap_or(self.requests),
+            pending: last.filter(|_| border == Border::Branch),
+            last: None,
+            heard: 0,
+            told: false,
+            copied: Vec::new(),
+            made: false,
+            forgets: pending.iter().any(|ask| !ask.sure),
+            stops: Rc::default(),
+            awaited: None,
+            group: None,
+            waits: false,
+            hears: false,
+            open: true,
+        });
+        scope
+    }
+
+    /// From `scope` outwards, as far as requests reach it.
+    fn path(&self, scope: usize) -> std::vec::IntoIter<usize> {
+        let path = std::iter::successors(Some(scope), |&at| self.outer(at));
+        path.collect::<Vec<_>>().into_iter()
+    }
+
+    fn outer(&self, scope: usize) -> Option<usize> {
+        let scope = &self.scopes[scope];
+        scope.parent.filter(|_| scope.border != Border::Shield)
+    }
+
+    /// The same, and on from a task to who awaits it.
+    fn outer_wide(&self, scope: usize) -> Option<usize> {
+        let awaited = self.scopes[scope].awaited;
+        self.outer(scope)
+            .or_else(|| awaited.map(|leaf| self.leaves[leaf].scope))
+    }
+
+    fn is_within(&self, inner: usize, outer: usize) -> bool {
+        self.path(inner).any(|at| at == outer)
+    }
+
+    fn pending(&self, scope: usize) -> Vec<Ask> {
+        let path = self.path(scope);
+        path.filter_map(|at| self.scopes[at].pending).collect()
+    }
+
+    /// Whether something that gives no reason may have stopped what is in a scope.
+    fn may_be_unnamed(&self, scope: Option<usize>, now: Instant) -> bool {
+        let Some(scope) = scope else { return false };
+        let at = &self.scopes[scope];
+        at.stops.get()
+            || self.may_be_stopped_by_group(scope, now)
+            || at.limit.is_some_and(|limit| now >= at.began_at + limit)
+            || self.may_be_unnamed(self.outer_wide(scope), now)
+    }
+
+    fn may_be_stopped_by_group(&self, task: usize, now: Instant) -> bool {
+        let Some(group) = self.scopes[task].group else {
+            return false;
+        };
+        let at = &self.scopes[group];
+        let asked = at.waits
+            && (self.is_asked(group).is_some() || self.may_be_unnamed(self.outer(group), now));
+        at.stops.get() || !at.open || asked
+    }
+
+    /// Whether that may have been a request to the task itself: of those to one task the last one
+    /// is returned, also if it has no reason.
+    fn may_be_unnamed_task(&self, scope: usize, now: Instant) -> bool {
+        let root = self.path(scope).last().expect("a path has a beginning");
+        let task = &self.scopes[root];
+        let from = task.awaited.map(|leaf| self.leaves[leaf].scope);
+        task.border == Border::Root
+            && (task.stops.get()
+                || self.may_be_stopped_by_group(root, now)
+                || self.may_be_unnamed(from, now))
+    }
+
+    /// Whether a request may have been followed by one that should have taken its reason, and has
+    /// none.
+    fn may_lose_reasons(&self, scope: usize, now: Instant) -> bool {
+        // Known: what stops a branch further out takes the place of an inner one's copy.
+        let branch = self
+            .path(scope)
+            .find(|&at| self.scopes[at].border == Border::Branch);
+        let further_out = branch.and_then(|branch| self.outer(branch));
+        // Known: the reason is that of the innermost request that is pending, not the latest.
+        let unnamed = self.path(scope).filter(|&at| {
+            let at = &self.scopes[at];
+            at.stops.get() || at.limit.is_some_and(|limit| now >= at.began_at + limit)
+        });
+        unnamed.count() > 1
+            || self.may_be_unnamed(further_out, now)
+            || self.may_be_unnamed_task(scope, now)
+    }
+
+    /// Whether what gives no reason may have taken that of a request which a task was using up.
+    fn may_be_copied(&self, scope: usize, reason: u32, now: Instant) -> bool {
+        let mut path = self.path(scope);
+        if path.any(|at| self.scopes[at].copied.contains(&reason))
+            && self.may_be_unnamed(Some(scope), now)
+        {
+            return true;
+        }
+        let root = self.path(scope).last().expect("a path has a beginning");
+        let Some(leaf) = self.scopes[root].awaited else {
+            return false;
+        };
+        let from = self.leaves[leaf].scope;
+        let is_pending = |ask: &Ask| ask.reason == Some(reason);
+        self.may_be_unnamed(Some(from), now) && self.pending(from).iter().any(is_pending)
+            || self.may_be_copied(from, reason, now)
+    }
+
+    /// Whether a request from further out came after a scope began.
+    fn is_asked(&self, scope: usize) -> Option<Ask> {
+        let outer = self.outer(scope).into_iter().flat_map(|at| self.path(at));
+        outer
+            .filter_map(|at| self.scopes[at].last)
+            .filter(|ask| ask.number > self.scopes[scope].began)
+            .max_by_key(|ask| ask.sure)
+    }
+
+    // ---- requests ----
+
+    pub(super) fn request(
+        &mut self,
+        scope: usize,
+        reason: Option<u32>,
+        sure: bool,
+        now: Instant,
+    ) -> u64 {
+        self.requests += 1;
+        let ask = Ask {
+            number: self.requests,
+            reason,
+            sure,
+        };
+        self.note(format_args!("request {ask:?} at {scope}"));
+        self.made
+            .extend(reason.map(|reason| (reason, scope, ask.number)));
+        self.any_unnamed |= reason.is_none();
+        let at = &mut self.scopes[scope];
+        at.last = Some(ask);
+        // Known: as long as both are pending, a limit in there may take the reason of the earlier.
+        at.copied.extend(at.pending.and_then(|ask| ask.reason));
+        for at in 0..self.scopes.len() {
+            let is_copy = self.scopes[at].border == Border::Branch && self.is_within(at, scope);
+            if at == scope || is_copy {
+                self.scopes[at].pending = Some(ask);
+            }
+        }
+        for at in 0..self.scopes.len() {
+            let Scope { waits, open, .. } = self.scopes[at];
+            if waits && open && self.is_within(at, scope) {
+                self.group_waits(at);
+            }
+        }
+        for at in 0..self.leaves.len() {
+            if !self.leaves[at].over && self.is_within(self.leaves[at].scope, scope) {
+                self.hit(at, ask, now);
+            }
+        }
+        ask.number
+    }
+
+    fn hit(&mut self, leaf: usize, ask: Ask, now: Instant) {
+        let &Leaf {
+            wait, event_set, ..
+        } = &self.leaves[leaf];
+        let has_no_result = match wait {
+            Wait::Yield => return,
+            Wait::Task(task) => {
+                let number = self.request(task, ask.reason, ask.sure, now);
+                self.leaves[leaf].forwarded.push((ask, number));
+                return;
+            }
+            Wait::Sleep(due) => self.sim && due > now,
+            Wait::Read(pipe) => self.sim && !self.stubborn && self.given[pipe] == self.taken[pipe],
+            Wait::Lock(lock) => self.held[lock],
+            Wait::Event(_) => !event_set,
+        };
+        let round = self.round;
+        let leaf = &mut self.leaves[leaf];
+        leaf.hits.push(ask);
+        if ask.sure {
+            leaf.hit_in.get_or_insert(round);
+            leaf.must_stop |= has_no_result;
+        }
+    }
+
+    pub(super) fn uncancel(&mut self, scope: usize) {
+        self.note(format_args!("uncancel {scope}"));
+        // An await that was under way returns it, without its reason.
+        self.scopes[scope].stops.set(true);
+        self.any_unnamed = true;
+        // Known: who awaits the task takes what it hears of later for this one.
+        self.scopes[scope].hears = true;
+        self.made.retain(|&(_, at, _)| at != scope);
+        let pending = self.scopes[scope].pending.take();
+        let last = self.scopes[scope].last.take();
+        self.taken_back.extend(last.map(|ask| ask.number));
+        self.scopes[scope]
+            .copied
+            .extend(last.and_then(|ask| ask.reason));
+        let Some(Ask { number, .. }) = pending else {
+            return;
+        };
+        for at in 0..self.scopes.len() {
+            let copy = self.scopes[at].pending.filter(|ask| ask.number == number);
+            if copy.is_some() && self.is_within(at, scope) {
+                self.scopes[at].pending = None;
+            }
+        }
+    }
+
+    /// Requests up to `number` are used up.
+    fn delivered(&mut self, scope: usize, number: u64) {
+        for at in self.path(scope) {
+            let pending = self.scopes[at].pending.filter(|ask| ask.number <= number);
+            if let Some(ask) = pending {
+                if self.has_passed_limit(at) {
+                    self.scopes[at].copied.extend(ask.reason);
+                }
+                self.scopes[at].pending = None;
+            }
+            self.scopes[at].heard = self.scopes[at].heard.max(number);
+        }
+    }
+
+    /// Whether a limit in a scope may have passed, and taken its reason from a request there.
+    fn has_passed_limit(&self, scope: usize) -> bool {
+        let now = now();
+        let mut scopes = self.scopes.iter().enumerate();
+        scopes.any(|(at, inner)| {
+            let due = inner.limit.map(|limit| inner.began_at + limit);
+            inner.open && due.is_some_and(|due| now >= due) && self.is_within(at, scope)
+        })
+    }
+
+    // ---- awaits ----
+
+    pub(super) fn start(&mut self, scope: usize, wait: Wait, now: Instant) -> usize {
+        let leaf = self.leaves.len();
+        let pending = self.pending(scope);
+        self.leaves.push(Leaf {
+            scope,
+            wait,
+            began_at: now,
+            over: false,
+            pending: pending.clone(),
+            hits: Vec::new(),
+            hit_in: None,
+            must_stop: false,
+            event_set: false,
+            forwarded: Vec::new(),
+        });
+        self.note(format_args!(
+            "await {leaf} {wait:?} in {scope}, pending {pending:?}"
+        ));
+        if let Wait::Task(task) = wait {
+            self.scopes[task].awaited = Some(leaf);
+            if let Some(&ask) = pending.iter().max_by_key(|ask| ask.number) {
+                // Known: what its siblings ask of a branch takes the place of what was pending there.
+                let sure = ask.sure && !self.path(scope).any(|at| self.scopes[at].stops.get());
+                self.hit(leaf, Ask { sure, ..ask }, now);
+            }
+        }
+        leaf
+    }
+
+    /// Its first poll did not end it.
+    pub(super) fn waits(&mut self, leaf: usize) {
+        let &Leaf { scope, wait, .. } = &self.leaves[leaf];
+        if matches!(wait, Wait::Task(_)) {
+            return;
+        }
+        self.looks(leaf);
+        for at in self.path(scope) {
+            self.scopes[at].made = true;
+        }
+    }
+
+    /// It began, and was not stopped: nothing can have been pending (C2, C7).
+    fn looks(&mut self, leaf: usize) {
+        let scope = self.leaves[leaf].scope;
+        if let Some(ask) = self.leaves[leaf].pending.iter().find(|ask| ask.sure) {
+            let ask = *ask;
+            self.fault(format_args!(
+                "C2 lost: await {leaf} began with {ask:?} pending"
+            ));
+        }
+        let passed = self.path(scope).any(|at| {
+            let scope = &self.scopes[at];
+            scope.limit == Some(Duration::ZERO) && !scope.told
+        });
+        if passed {
+            self.fault(format_args!("C7: await {leaf} began in a limit of zero"));
+        }
+        for at in self.path(scope) {
+            self.scopes[at].pending = None;
+        }
+    }
+
+    pub(super) fn end(&mut self, leaf: usize, at_once: bool, outcome: Outcome, now: Instant) {
+        let &Leaf { scope, wait, .. } = &self.leaves[leaf];
+        self.leaves[leaf].over = true;
+        self.note(format_args!("await {leaf}: {outcome:?}, at once {at_once}"));
+        if let Wait::Task(task) = wait {
+            return self.end_of_task(leaf, task, now);
+        }
+        match outcome {
+            Outcome::Done => {
+                if at_once {
+                    self.looks(leaf);
+                }
+                if self.leaves[leaf].must_stop {
+                    self.fault(format_args!(
+                        "C2 lost: await {leaf} was asked before it had its result, and gave that"
+                    ));
+                }
+            }
+            Outcome::Stopped(reason) => {
+                let mut outer = Some(scope);
+                while let Some(at) = outer {
+                    self.scopes[at].told = true;
+                    outer = self.outer_wide(at);
+                }
+                self.stopped(leaf, at_once, reason, now);
+            }
+            Outcome::TimedOut | Outcome::Failed => {
+                self.fault(format_args!("await {leaf} ended with {outcome:?}"));
+            }
+        }
+    }
+
+    /// An await returned a request: which one?
+    fn stopped(&mut self, leaf: usize, at_once: bool, reason: Option<u32>, now: Instant) {
+        let scope = self.leaves[leaf].scope;
+        let Leaf { pending, hits, .. } = &self.leaves[leaf];
+        let mut asks = if at_once { pending } else { hits }.clone();
+        asks.sort_by_key(|ask| ask.number);
+        // What was made last wins; it may be one that was used up elsewhere meanwhile.
+        let from = asks.iter().rposition(|ask| ask.sure).unwrap_or(0);
+        let latest = asks[from..].to_vec();
+        let same = |ask: &&Ask| {
+            ask.reason == reason || reason.is_none() && self.taken_back.contains(&ask.number)
+        };
+        let found = latest.iter().rev().find(same).copied();
+        let copied: Vec<u32> = self
+            .path(scope)
+            .flat_map(|at| self.scopes[at].copied.clone())
+            .collect();
+        let is_copied = |ask: &Ask| ask.reason.is_some_and(|reason| copied.contains(&reason));
+        let mut pending = self.pending(scope).into_iter();
+        let still = found.is_none() && pending.any(|ask| ask.sure && !is_copied(&ask));
+        match (found, reason) {
+            (Some(ask), _) => self.delivered(scope, ask.number),
+            (None, Some(reason)) if self.may_be_copied(scope, reason, now) => {
+                asks.extend(self.pending(scope));
+                asks.retain(|ask| ask.reason == Some(reason));
+                let last = asks.iter().chain(&latest).map(|ask| ask.number).max();
+                self.delivered(scope, last.unwrap_or(0));
+            }
+            (None, Some(reason)) => self.fault(format_args!(
+                "C2 twice: await {leaf} returned {reason}, and was asked {asks:?}"
+            )),
+            (None, None) if !self.may_be_unnamed(Some(scope), now) => self.fault(format_args!(
+                "C2 twice: await {leaf} was stopped by nobody, and was asked {asks:?}"
+            )),
+            // What stopped it came later than what it was asked, and is returned for both.
+            (None, None) => {
+                if still && !latest.is_empty() && !self.may_lose_reasons(scope, now) {
+                    self.fault(format_args!(
+                        "C8: await {leaf} was stopped, and gives no reason: it was asked {asks:?}"
+                    ));
+                }
+                self.delivered(scope, latest.last().map_or(0, |ask| ask.number));
+            }
+        }
+        if at_once {
+            for at in self.path(scope) {
+                self.scopes[at].pending = None;
+                self.scopes[at].forgets |= !self.scopes[at].made;
+            }
+        }
+    }
+
+    /// What the task has used up is used up here too (C7).
+    fn end_of_task(&mut self, leaf: usize, task: usize, now: Instant) {
+        let Leaf {
+            scope, forwarded, ..
+        } = &self.leaves[leaf];
+        let (scope, heard) = (*scope, self.scopes[task].heard);
+        let used = forwarded.iter().filter(|(_, number)| heard >= *number);
+        let last = used.map(|&(ask, _)| ask).max_by_key(|ask| ask.number);
+        self.scopes[task].awaited = None;
+        let is_forwarded = !self.leaves[leaf].forwarded.is_empty();
+        if self.scopes[task].hears && is_forwarded {
+            return self.may_be_heard(scope);
+        }
+        let Some(ask) = last else { return };
+        let is_later = |latest: Ask| latest.number > ask.number;
+        let mut path = self.path(scope);
+        if path.any(|at| self.scopes[at].last.is_some_and(is_later)) {
+            // Known: what the task had used up is not noted once there is a later request.
+            self.may_be_heard(scope);
+        }
+        if self.may_be_unnamed(Some(scope), now) {
+            // Known: nor if a limit has asked the task again, and it has not heard of that.
+            self.may_be_heard(scope);
+            for at in self.path(scope) {
+                self.scopes[at].copied.extend(ask.reason);
+            }
+        } else {
+            self.delivered(scope, ask.number);
+        }
+    }
+
+    /// The future of an await is gone.
+    pub(super) fn dropped(&mut self, leaf: usize) {
+        self.leaves[leaf].over = true;
+        self.note(format_args!("await {leaf} dropped"));
+        if let Wait::Task(task) = self.leaves[leaf].wait {
+            // What has reached it without a reason is there. (No clock: the runtime may be gone.)
+            let pending = self.pending(self.leaves[leaf].scope).into_iter();
+            let reasons = pending.filter_map(|ask| ask.reason);
+            self.scopes[task].copied.extend(reasons);
+            self.scopes[task].awaited = None;
+            self.scopes[task].stops.set(true);
+        }
+    }
+
+    // ---- limits and groups ----
+
+    pub(super) fn end_of_limit(
+        &mut self,
+        scope: usize,
+        body: Option<Outcome>,
+        outcome: Outcome,
+        late: bool,
+    ) {
+        self.note(format_args!(
+            "limit {scope}: {body:?} as {outcome:?}, late {late}"
+        ));
+        let now = now();
+        let limit = self.scopes[scope].limit.expect("it is one");
+        let end = self.scopes[scope].began_at + limit;
+        let asked = self.is_asked(scope);
+        let Some(body) = body else {
+            return self.fault(format_args!("C5: the body of limit {scope} was dropped"));
+        };
+        if late || outcome == Outcome::TimedOut && body != outcome {
+            if now < end {
+                self.fault(format_args!("C8: limit {scope} timed out early"));
+            }
+            let forgets = self.scopes[scope].forgets;
+            if asked.is_some_and(|ask| ask.sure) && !forgets {
+                self.fault(format_args!("C8: limit {scope} timed out, and was asked"));
+            }
+            if let Outcome::Stopped(Some(reason)) = body
+                && !forgets
+            {
+                let outer = self.outer(scope).into_iter();
+                let outer: Vec<_> = outer.flat_map(|at| self.path(at)).collect();
+                let began = self.scopes[scope].began;
+                let from_outside = self.made.iter().any(|&(made, at, number)| {
+                    made == reason && number > began && outer.contains(&at)
+                });
+                if from_outside {
+                    self.fault(format_args!("C8: limit {scope} hides the request {reason}"));
+                }
+            }
+        } else if outcome != body {
+            self.fault(format_args!("limit {scope} made {outcome:?} of {body:?}"));
+        }
+        // Known: a `timeout` that passes in a shield, after an inner limit has been heard of, is
+        // neither's.
+        self.any_unnamed |= (0..self.scopes.len()).any(|at| {
+            let inner = &self.scopes[at];
+            let passed = inner
+                .limit
+                .is_some_and(|limit| now >= inner.began_at + limit);
+            at != scope && passed && self.is_within(at, scope) && now >= end
+        });
+        // Somebody further out has asked too, so that it is no time-out: and it has no reason.
+        self.any_unnamed |= outcome == Outcome::Stopped(None) && asked.is_some();
+        if outcome == Outcome::Stopped(None)
+            && asked.is_none()
+            && !self.any_unnamed
+            && !self.may_be_unnamed(self.outer(scope), now)
+        {
+            self.fault(format_args!(
+                "C8: limit {scope} passed, and was not said to"
+            ));
+        }
+    }
+
+    /// A group waits for its tasks, where the program cannot see it: it hears of what is pending.
+    pub(super) fn group_waits(&mut self, group: usize) {
+        let scope = &mut self.scopes[group];
+        scope.waits = true;
+        scope.forgets |= !scope.made;
+        self.may_be_heard(group);
+    }
+
+    /// What is pending may be used up, where the program cannot see it.
+    fn may_be_heard(&mut self, scope: usize) {
+        for at in self.path(scope) {
+            // Known: a task in which a group handed a request back counts as having heard of it.
+            self.scopes[at].hears = true;
+            self.scopes[at].told = true;
+            if let Some(ask) = &mut self.scopes[at].pending {
+                ask.sure = false;
+            }
+        }
+    }
+
+    /// Somebody failed in a group, or not.
+    pub(super) fn end_of_group(&mut self, group: usize, failed: bool, outcome: Outcome) {
+        self.note(format_args!("group {group}: {outcome:?}, failed {failed}"));
+        let Scope { began, forgets, .. } = self.scopes[group];
+        // A later request without a reason takes the place of one that is handed back.
+        let sure = !forgets && !self.may_be_unnamed(self.outer(group), now());
+        for at in self.path(group) {
+            let scope = &mut self.scopes[at];
+            if failed {
+                // Whoever has heard of it, it does not show.
+                let again = scope.last.filter(|ask| at != group && ask.number > began);
+                let again = again.map(|ask| Ask {
+                    sure: ask.sure && sure,
+                    ..ask
+                });
+                scope.pending = again.or(scope.pending);
+                scope.copied.extend(again.and_then(|ask| ask.reason));
+            } else if let (Outcome::Stopped(reason), Some(ask)) = (outcome, &mut scope.pending)
+                && ask.number > began
+            {
+                ask.sure = false;
+                if reason.is_some() && ask.reason == reason {
+                    scope.pending = None;
+                }
+            }
+        }
+    }
+
+    // ---- what must not last ----
+
+    /// The loop has slept: what was asked before that is over.
+    pub(super) fn slept(&mut self, now: Instant) {
+        self.round += 1;
+        if !self.sim {
+            return;
+        }
+        let mut overdue = None;
+        for (at, leaf) in self.leaves.iter().enumerate() {
+            let is_ours = !matches!(leaf.wait, Wait::Yield | Wait::Task(_));
+            let is_stubborn = matches!(leaf.wait, Wait::Read(_)) && self.stubborn;
+            if leaf.over || !is_ours || is_stubborn {
+                continue;
+            }
+            if leaf.hit_in.is_some_and(|round| round + 1 < self.round) {
+                overdue = Some((at, "was asked, and waits"));
+            }
+            let mut scopes = std::iter::successors(Some(leaf.scope), |&at| self.outer_wide(at));
+            let passed = scopes.any(|at| {
+                let scope = &self.scopes[at];
+                scope.limit.is_some_and(|limit| {
+                    let due = scope.began_at + limit;
+                    leaf.began_at < due && now > due + scope.late + self.tick
+                })
+            });
+            if passed {
+                overdue = Some((at, "is in a limit that has passed, and waits"));
+            }
+        }
+        if let Some((at, text)) = overdue {
+            self.fault(format_args!("hang: await {at} {text}"));
+        }
+    }
+
+    pub(super) fn set(&mut self, event: usize) {
+        for leaf in &mut self.leaves {
+            leaf.event_set |= leaf.wait == Wait::Event(event);
+        }
+    }
+
+    pub(super) fn give(&mut self, pipe: usize, bytes: usize) {
+        self.given[pipe] += bytes;
+        for leaf in &mut self.leaves {
+            leaf.must_stop &= leaf.wait != Wait::Read(pipe);
+        }
+    }
+
+    /// Whether bytes are in a pipe.
+    pub(super) fn is_left(&self, pipe: usize) -> bool {
+        self.given[pipe] > self.taken[pipe]
+    }
+
+    /// The loop is late.
+    pub(super) fn advanced(&mut self, span: Duration) {
+        for scope in &mut self.scopes {
+            scope.late += span;
+        }
+        for leaf in &mut self.leaves {
+            leaf.must_stop &= !matches!(leaf.wait, Wait::Sleep(_));
+        }
+    }
+}
