@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::io;
 use std::rc::Rc;
@@ -11,8 +12,8 @@ use common::*;
 use coring::sim::Script;
 use coring::sync::{Condition, Event, Lock};
 use coring::{
-    BufResult, TaskGroup, checkpoint, create_task, current_task, is_cancelled, now, shielded,
-    sleep, task_group, timeout, wait_for, yield_now,
+    BufResult, TaskGroup, TaskRef, checkpoint, create_task, current_task, gather, is_cancelled,
+    now, shielded, sleep, task_group, timeout, wait_for, yield_now,
 };
 use futures_util::future::join;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -280,6 +281,132 @@ each_driver! {
             asked.cancel();
             until(|| asked.done()).await;
             assert!(asked.cancelled());
+        });
+    }
+
+    fn request_that_is_pending_when_a_gather_begins_reaches_its_tasks(world) {
+        world.run(async {
+            let outer = create_task(async move {
+                let mut inner = create_task(sleep(LONG));
+                let both = gather!(sleep(LONG), &mut inner).await.map(drop);
+                assert!(is_cancelled(&error_of(both)));
+                inner.cancelling()
+            });
+            outer.cancel();
+            assert_eq!(outer.await, 1);
+        });
+    }
+
+    fn c8_limit_whose_body_was_refused_before_it_waited_knows_who_asked(world) {
+        let step = world.short(1);
+        world.run(async {
+            let body = async move {
+                let told = yield_now().await;
+                let _ = sleep(step * 2).await; // Clean-up that the limit ends.
+                told
+            };
+            let task = create_task(wait_for(body, step));
+            task.cancel_with("why");
+            assert_eq!(error_of(task.await).to_string(), "cancelled: why");
+        });
+    }
+
+    fn group_that_is_told_at_its_first_await_hands_the_request_back(world) {
+        world.run(async {
+            let task = create_task(async {
+                let failed = task_group(async |_| {
+                    let _ = sleep(LONG).await;
+                    Err::<(), _>(io::Error::other("own"))
+                });
+                assert_eq!(failed.await.expect_err("it failed").to_string(), "own");
+                sleep(MS).await
+            });
+            task.cancel();
+            assert!(is_cancelled(&error_of(task.await)));
+        });
+    }
+
+    fn request_that_a_group_in_an_awaited_task_handed_back_is_heard_by_the_awaiter(world) {
+        world.run(async {
+            let task = begun(async {
+                let inner = create_task(task_group(async |_| {
+                    let _ = sleep(LONG).await;
+                    Err::<(), _>(io::Error::other("own"))
+                }));
+                assert_eq!(inner.await.expect_err("it failed").to_string(), "own");
+                sleep(MS).await
+            })
+            .await;
+            yield_now().await.expect("nobody cancels");
+            task.cancel();
+            assert!(is_cancelled(&error_of(task.await)));
+        });
+    }
+
+    fn c2_request_is_heard_once_though_another_reaches_the_task_in_between(world) {
+        world.run(async {
+            let (shelf, ended) = (Rc::new(RefCell::new(None)), Rc::new(Cell::new(false)));
+            let (put, ends) = (shelf.clone(), ended.clone());
+            let outer = create_task(async move {
+                let middle = create_task(async move {
+                    let inner = create_task(async move {
+                        let told = sleep(LONG).await;
+                        ends.set(true);
+                        told
+                    });
+                    inner.await
+                });
+                *put.borrow_mut() = Some(middle.as_ref());
+                (middle.await, sleep(MS).await)
+            });
+            sleep(MS).await.expect("nobody cancels");
+            outer.cancel_with("one");
+            // In the poll in which the inner one has ended, before the middle one is polled.
+            while !ended.get() {
+                yield_now().await.expect("nobody cancels");
+            }
+            shelf.borrow_mut().take().map(|middle: TaskRef| middle.cancel_with("two"));
+            let (told, next) = outer.await;
+            assert_eq!(error_of(told).to_string(), "cancelled: one");
+            next.expect("the inner task has used it up");
+        });
+    }
+
+    fn reason_of_the_outermost_request_is_kept_when_a_limit_passes(world) {
+        let step = world.short(1);
+        world.run(async {
+            let body = async move {
+                shielded(sleep(step * 6)).await.expect("shielded");
+                sleep(LONG).await
+            };
+            let task = begun(timeout(step, wait_for(body, step * 4))).await;
+            sleep(step * 2).await.expect("nobody cancels");
+            task.cancel_with("why");
+            let error = match task.await {
+                Ok(slept) => error_of(slept),
+                Err(expired) => error_of(expired.late.expect("it was told")),
+            };
+            assert_eq!(error.to_string(), "cancelled: why");
+        });
+    }
+
+    fn c2_request_that_a_task_has_used_up_stays_so_when_a_limit_asks_it_again(world) {
+        let step = world.short(1);
+        world.run(async {
+            let task = begun(async move {
+                let inner = create_task(async move {
+                    let told = sleep(LONG).await;
+                    shielded(sleep(step * 4)).await.expect("shielded"); // Past the limit.
+                    told
+                });
+                (wait_for(inner, step * 2).await, sleep(step).await)
+            })
+            .await;
+            sleep(step).await.expect("nobody cancels");
+            task.cancel_with("why");
+            let (told, next) = task.await;
+            assert_eq!(error_of(told).to_string(), "cancelled: why");
+            next.expect("the inner task has used it up");
         });
     }
 

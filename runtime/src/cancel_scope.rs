@@ -179,7 +179,8 @@ impl CancelScope {
     fn enter(&mut self) -> Option<ScopeIndex> {
         current::with(|current| {
             let (runtime, current) = current?;
-            let open = self.border == Border::Open;
+            // Whoever is asked must know when the scope began.
+            let open = self.border == Border::Open && runtime.core().scopes.is_nobody_asked();
             if self.stage == Stage::New && self.deadline.can_wait() && open {
                 // Nothing is made for a body that does not wait.
                 if current.scope.get() == ScopeIndex::LAZY {

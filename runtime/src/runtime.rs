@@ -216,10 +216,13 @@ impl Runtime {
         let joiner = cell.finish();
         let ours = self.tasks().remove(cell.header().index.get());
         let scope = cell.header().scope.replace(ScopeIndex::NONE);
-        let mut heard = true;
+        let mut heard = 0;
         if scope != ScopeIndex::NONE {
             let key = self.core().scopes.key_of(scope);
-            heard = self.core().scopes.has_heard_forwarded(scope);
+            heard = self
+                .core()
+                .scopes
+                .heard_cause(scope, cell.join().cause.get());
             self.close_scope(key);
         }
         self.end_join(&cell, heard);

@@ -157,6 +157,9 @@ pub(crate) struct Cold {
     border: Border,
     /// The deadline may be moved: no operation carries it into the kernel.
     pub(crate) movable: bool,
+    /// A branch that its siblings asked when a request from further out was pending in it: what is
+    /// pending is for tasks as well.
+    merged: bool,
     /// The deadline has passed and the request is made.
     pub(crate) fired: bool,
     /// Its body has been polled once more, for what was done and not fetched when it fired.
@@ -176,6 +179,8 @@ pub(crate) struct Cold {
     heard: u64,
     /// A task's root: the last that was forwarded to the task by who awaits it.
     forwarded: u64,
+    /// The awaiter's last request that the task had used up when there came another one.
+    heard_cause: u64,
     /// The last request made anywhere when this scope began.
     began: u64,
     /// A task's root: how often that was asked to stop, less what was taken back.
@@ -236,7 +241,7 @@ impl Scopes {
         let generation = scope.generation;
         self.vacant = vacant;
         self.link(index, parent);
-        if deadline != Deadline::NEVER || border != Border::Open {
+        if deadline != Deadline::NEVER || border != Border::Open || self.asked > 0 {
             self.timed += usize::from(deadline != Deadline::NEVER);
             let asked = self.first_pending(parent);
             let cold = self.cold(index);
@@ -300,6 +305,7 @@ impl Scopes {
             // What is not written here was left so when the place became vacant.
             cold.border = Border::Open;
             cold.movable = false;
+            cold.merged = false;
             cold.fired = false;
             cold.nudged = false;
             cold.arming = false;
@@ -307,6 +313,7 @@ impl Scopes {
             cold.last_request = 0;
             cold.heard = 0;
             cold.forwarded = 0;
+            cold.heard_cause = 0;
             cold.cancelling = 0;
             cold.began = began;
             return at;
@@ -318,6 +325,7 @@ impl Scopes {
             deadline: Deadline::NEVER,
             border: Border::Open,
             movable: false,
+            merged: false,
             fired: false,
             nudged: false,
             arming: false,
@@ -327,6 +335,7 @@ impl Scopes {
             last_request: 0,
             heard: 0,
             forwarded: 0,
+            heard_cause: 0,
             cancelling: 0,
             began,
             waker: None,
@@ -442,6 +451,11 @@ impl Scopes {
     }
 
     /// How many requests have been made.
+    /// Whether no request is pending anywhere.
+    pub(crate) const fn is_nobody_asked(&self) -> bool {
+        self.asked == 0
+    }
+
     pub(crate) const fn requests(&self) -> u64 {
         self.requests
     }
@@ -565,6 +579,8 @@ impl Scopes {
     pub(crate) fn request(&mut self, index: ScopeIndex, reason: Option<Rc<str>>) -> u64 {
         self.requests += 1;
         let number = self.requests;
+        let cold = self.cold(index);
+        cold.merged = cold.border == Border::Branch && cold.pending != 0;
         self.ask(index, number);
         let last = std::mem::replace(&mut self.cold(index).last_request, number);
         self.reasons.remove(&last);
@@ -604,22 +620,38 @@ impl Scopes {
         left
     }
 
-    /// The last request to a task came from who awaits it.
-    pub(crate) fn note_forwarded(&mut self, root: ScopeIndex) {
+    /// The last request to a task came from who awaits it, whose `cause` before that was this.
+    pub(crate) fn note_forwarded(&mut self, root: ScopeIndex, cause: u64) {
         let cold = self.cold(root);
-        cold.forwarded = cold.last_request;
+        let before = std::mem::replace(&mut cold.forwarded, cold.last_request);
+        if before != 0 && cold.heard >= before {
+            cold.heard_cause = cause;
+        }
     }
 
-    /// Whether an await has returned that.
-    pub(crate) fn has_heard_forwarded(&self, root: ScopeIndex) -> bool {
-        let cold = self.cold_of(root);
-        cold.is_none_or(|cold| cold.heard >= cold.forwarded)
+    /// The awaiter's last request that a task has used up, of which `cause` is the last one.
+    pub(crate) fn heard_cause(&self, root: ScopeIndex, cause: u64) -> u64 {
+        match self.cold_of(root) {
+            None => 0,
+            Some(cold) if cold.forwarded != 0 && cold.heard >= cold.forwarded => cause,
+            Some(cold) => cold.heard_cause,
+        }
     }
 
     /// Whether a task was asked to stop, and an await has returned that.
     pub(crate) fn has_heard_last(&self, root: ScopeIndex) -> bool {
         let cold = self.cold_of(root);
         cold.is_some_and(|cold| cold.cancelling > 0 && cold.heard >= cold.last_request)
+    }
+
+    /// That of the outermost request that is pending from `index` outwards and has one.
+    pub(crate) fn pending_reason(&self, index: ScopeIndex) -> Option<Rc<str>> {
+        if self.reasons.is_empty() {
+            return None;
+        }
+        self.all_pending(index)
+            .filter_map(|number| self.reason(number))
+            .last()
     }
 
     pub(crate) fn reason(&self, number: u64) -> Option<Rc<str>> {
@@ -682,6 +714,12 @@ impl Scopes {
         self.cold_of(index).map_or(0, |cold| cold.last_request)
     }
 
+    /// Whether the request `number` was made at `index` or further out, or one after it was.
+    pub(crate) fn is_from_above_or_before(&self, index: ScopeIndex, number: u64) -> bool {
+        self.outwards(index)
+            .any(|at| self.last_request(at) >= number)
+    }
+
     /// Whether the request `number` was made at `index` or further out, and is the last one there.
     pub(crate) fn is_from_above(&self, index: ScopeIndex, number: u64) -> bool {
         self.outwards(index)
@@ -713,8 +751,17 @@ impl Scopes {
     /// The latest one that is for tasks too which are awaited there.
     pub(crate) fn pending_for_tasks(&self, index: ScopeIndex) -> Option<u64> {
         self.all_pending(index)
-            .filter(|&number| !self.is_for_branch_alone(index, number))
+            .filter(|&number| {
+                !self.is_for_branch_alone(index, number) || self.is_merged(index, number)
+            })
             .max()
+    }
+
+    fn is_merged(&self, index: ScopeIndex, number: u64) -> bool {
+        let colds = self.outwards(index).filter_map(|at| self.cold_of(at));
+        colds
+            .into_iter()
+            .any(|cold| cold.last_request == number && cold.merged)
     }
 
     /// Whether a branch from `index` outwards was asked so by its siblings.
@@ -787,6 +834,8 @@ impl Scopes {
             let number = self.last_request(at);
             if number > began {
                 self.ask(at, number);
+                let cold = self.cold(at);
+                cold.heard = cold.heard.min(number - 1);
             }
         }
     }

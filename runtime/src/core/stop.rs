@@ -56,8 +56,7 @@ impl Core {
             self.debris.push(Item::Wake(waker));
         }
         // If somebody further out has asked as well, that one decides what is seen (C8).
-        let reason = self.scopes.pending(scope);
-        let reason = reason.and_then(|number| self.scopes.reason(number));
+        let reason = self.scopes.pending_reason(scope);
         self.request(scope, reason)
     }
 
@@ -455,7 +454,8 @@ impl Core {
     /// no leaf is.
     pub(crate) fn scope_pending(&mut self, key: ScopeKey, waker: Waker) -> Waits {
         let fired = self.scopes.cold(key.index).fired;
-        if fired || self.scopes.pending(key.index).is_some() {
+        let asked = || !self.scopes.is_nobody_asked() && self.scopes.pending(key.index).is_some();
+        if fired || asked() {
             let left = self.leaves(key.index);
             let scope = self.scopes.cold(key.index);
             // What is done and not fetched is fetched by the next poll, or never.

@@ -20,7 +20,7 @@ pub(crate) struct Join {
     previous: Cell<u32>,
     next: Cell<u32>,
     /// The latest request that was forwarded; 0 is none.
-    cause: Cell<u64>,
+    pub(crate) cause: Cell<u64>,
     /// The task has ended and has used that request up: whoever takes its output has, by that.
     heard: Cell<bool>,
     /// There is nothing to wait for any more.
@@ -178,9 +178,10 @@ impl Runtime {
         self.unlink_join(cell);
     }
 
-    /// Whether it `heard` of the request that was forwarded to it last.
-    pub(crate) fn end_join(&self, cell: &TaskCell, heard: bool) {
-        cell.join().heard.set(heard && cell.join().cause.get() != 0);
+    /// The last request forwarded to it that it has used up is `cause`; 0 is none.
+    pub(crate) fn end_join(&self, cell: &TaskCell, cause: u64) {
+        cell.join().heard.set(cause != 0);
+        cell.join().cause.set(cause);
     }
 
     /// The output of a task is taken under `scope`: if the task has used up a request that was
@@ -188,7 +189,10 @@ impl Runtime {
     pub(super) fn deliver_joined(&self, cell: &TaskCell, scope: ScopeIndex) {
         cell.join().heard.set(false);
         let mut core = self.core();
-        if core.scopes.is_from_above(scope, cell.join().cause.get()) {
+        if core
+            .scopes
+            .is_from_above_or_before(scope, cell.join().cause.get())
+        {
             core.delivered(scope, cell.join().cause.get());
         }
     }
@@ -210,21 +214,21 @@ impl Runtime {
             };
             let last = cell.join().cause.replace(number);
             if last != number && last <= since {
-                self.request_from_joiner(&cell, self.reason(number));
+                self.request_from_joiner(&cell, self.reason(number), last);
             }
             next = cell.join().next.get();
         }
     }
 
     fn forward(&self, cell: &TaskCell, number: u64) {
-        cell.join().cause.set(number);
-        self.request_from_joiner(cell, self.reason(number));
+        let last = cell.join().cause.replace(number);
+        self.request_from_joiner(cell, self.reason(number), last);
     }
 
-    fn request_from_joiner(&self, cell: &TaskCell, reason: Option<Rc<str>>) {
+    fn request_from_joiner(&self, cell: &TaskCell, reason: Option<Rc<str>>, last: u64) {
         self.request_task(cell, reason);
         let root = cell.header().scope.get();
-        self.core().scopes.note_forwarded(root);
+        self.core().scopes.note_forwarded(root, last);
     }
 
     fn reason(&self, number: u64) -> Option<Rc<str>> {
