@@ -77,6 +77,24 @@ each_driver! {
         });
     }
 
+    fn value_whose_drop_panics_takes_nobody_along(world) {
+        static BOMB: ContextVar<Rc<Bomb>> = ContextVar::new("bomb");
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("a bomb");
+            }
+        }
+        world.run(async {
+            let task = create_task(async {
+                BOMB.set(Rc::new(Bomb));
+                yield_now().await
+            });
+            task.await.expect("nobody cancels");
+            yield_now().await.expect("the loop goes on");
+        });
+    }
+
     fn values_go_with_their_scope(world) {
         let drops = Drops::default();
         world.run(async {

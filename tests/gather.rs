@@ -169,6 +169,26 @@ each_driver! {
         });
     }
 
+    fn task_that_a_failed_gather_left_running_is_not_told_of_later_requests(world) {
+        world.run(async {
+            let task = begun(async {
+                let mut inner = create_task(sleep(LONG));
+                error_of(gather!(&mut inner, ready(Err::<(), _>(fail("bad")))).await);
+                let slept = sleep(LONG).await;
+                let told = inner.cancelling();
+                inner.cancel();
+                let _ = inner.await;
+                (slept, told)
+            })
+            .await;
+            yield_now().await.expect("nobody cancels");
+            task.cancel();
+            let (slept, told) = task.await;
+            assert!(is_cancelled(&error_of(slept)));
+            assert_eq!(told, 0, "nobody awaits it");
+        });
+    }
+
     fn tasks_in_a_branch_of_a_gather_that_fails_are_left_running(world) {
         let step = world.short(1);
         world.run(async {

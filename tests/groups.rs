@@ -815,3 +815,17 @@ fn group_outside_of_a_runtime_is_an_error_and_no_hang() {
     let task = std::panic::catch_unwind(|| create_task(async {}));
     assert!(task.is_err(), "a task needs a runtime");
 }
+
+#[test]
+fn group_that_is_polled_where_nothing_turns_waits() {
+    let world = World::sim();
+    let mut runner = world.runner();
+    let mut group = Box::pin(task_group(async |g: Group| {
+        g.create_task(sleep(MS));
+        Ok(7)
+    }));
+    runner.run(async { assert!(poll_once(&mut group).await.is_pending()) });
+    assert!((&mut group).now_or_never().is_none());
+    drop(group);
+    finish(runner);
+}

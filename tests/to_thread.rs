@@ -215,3 +215,28 @@ fn b116_task_of_another_runtime_is_awaited_and_cancelled_from_here() {
         assert!(error.to_string().contains("the runtime ended"), "{error}");
     });
 }
+
+#[test]
+fn pool_serves_on_though_outputs_panic_when_they_are_dropped() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a bomb");
+        }
+    }
+    real(async {
+        for _ in 0..40 {
+            let (sender, receiver) = mpsc::channel();
+            let mut lost = Box::pin(to_thread(move |token| {
+                sender.send(()).expect("it waits");
+                while !token.is_cancelled() {
+                    std::thread::yield_now();
+                }
+                Bomb
+            }));
+            assert!(poll_once(&mut lost).await.is_pending());
+            until(|| receiver.try_recv().is_ok()).await;
+        }
+        assert_eq!(to_thread(|_| 7).await.expect("a thread is left"), 7);
+    });
+}

@@ -17,6 +17,7 @@ use pin_project_lite::pin_project;
 
 use crate::cancel_scope::{CancelScope, Polled};
 use crate::current;
+use crate::debris::quietly;
 use crate::runtime::Runtime;
 use crate::scope::ScopeIndex;
 use crate::task::outside;
@@ -191,6 +192,17 @@ impl<B: FnOnce(), F: Future> Future for First<'_, B, F> {
     }
 }
 
+/// Values whose drop is user code, and whose panic is nobody's.
+struct Dropped(Vec<Rc<dyn Any>>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        for value in self.0.drain(..) {
+            quietly(|| drop(value));
+        }
+    }
+}
+
 impl Runtime {
     fn find_value(&self, scope: ScopeIndex, key: usize) -> Option<Rc<dyn Any>> {
         let (contexts, core) = (self.contexts(), self.core());
@@ -223,10 +235,10 @@ impl Runtime {
         }
     }
 
-    /// A scope has ended: its values go, by user code.
-    pub(crate) fn drop_context(&self, scope: ScopeIndex) {
+    /// A scope ends: its values are to be dropped once it has.
+    pub(crate) fn take_context(&self, scope: ScopeIndex) -> impl Drop + use<> {
         let values = self.contexts().0.remove(&scope.get());
-        drop(values);
+        Dropped(values.unwrap_or_default().into_values().collect())
     }
 
     /// Whether no variable is set anywhere.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::Instant;
 use crate::current::{self, NO_TASK};
+use crate::debris::quietly;
 use crate::error::is_cancelled;
 use crate::group::NoValue;
 use crate::inbox::RuntimeId;
@@ -120,12 +121,15 @@ impl Debug {
 
     /// Nobody has a handle to the task any more.
     pub(crate) fn look_at_output(cell: &TaskCell) {
-        if let Some(error) = cell.error() {
-            report(format_args!(
-                "task {} failed, and nobody looked: {error}",
-                Who(cell)
-            ));
-        }
+        // What an error says is user code.
+        quietly(|| {
+            if let Some(error) = cell.error() {
+                report(format_args!(
+                    "task {} failed, and nobody looked: {error}",
+                    Who(cell)
+                ));
+            }
+        });
     }
 }
 

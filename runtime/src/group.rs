@@ -13,6 +13,8 @@ use std::task::Poll;
 use slab::Slab;
 
 use crate::cancel_scope::{CancelScope, Polled, ScopeHandle};
+use crate::current;
+use crate::debris::discard_panic;
 use crate::debug;
 use crate::error::{Cancelled, Failure, is_cancelled};
 use crate::sync::waiters::Waiters;
@@ -110,6 +112,9 @@ where
             Polled::Pending | Polled::Abandoned | Polled::Deaf => Poll::Pending,
         });
         if let Err(error) = ended.await {
+            if !current::is_turning() {
+                std::future::pending::<()>().await; // Nothing can be waited for here.
+            }
             if !scope.is_timed_out() {
                 interrupted.get_or_insert(error);
             }
@@ -220,11 +225,16 @@ impl<E: Failure> TaskGroup<E> {
     {
         let said = Rc::new(Said {
             value: RefCell::new(None),
+            over: Cell::new(false),
             told: Waiters::default(),
         });
         let started = Started(said.clone());
-        let task = self.create_task(async move { f(started).await });
-        let told = said.told.wait(|| Rc::strong_count(&said) == 1, || ()).await;
+        let ends = Over(said.clone());
+        let task = self.create_task(async move {
+            let _ends = ends;
+            f(started).await
+        });
+        let told = said.told.wait(|| said.over.get(), || ()).await;
         if let Err(stopped) = told {
             task.cancel();
             let _ = crate::shielded(task).await; // Its error is the group's.
@@ -351,8 +361,10 @@ impl<E: Failure> Members<E> {
             Some(panic)
         };
         drop(kept);
-        drop(other);
         self.cancel();
+        if let Some(other) = other {
+            discard_panic(other);
+        }
         None
     }
 
@@ -440,6 +452,8 @@ pub struct Started<R>(Rc<Said<R>>);
 
 struct Said<R> {
     value: RefCell<Option<R>>,
+    /// It was said, or never will be.
+    over: Cell<bool>,
     told: Waiters,
 }
 
@@ -451,9 +465,25 @@ impl<R> Started<R> {
     }
 }
 
+impl<R> Said<R> {
+    fn end(&self) {
+        self.over.set(true);
+        self.told.grant_all();
+    }
+}
+
 impl<R> Drop for Started<R> {
     fn drop(&mut self) {
-        self.0.told.grant_all();
+        self.0.end();
+    }
+}
+
+/// The task has ended, whatever became of its `Started`.
+struct Over<R>(Rc<Said<R>>);
+
+impl<R> Drop for Over<R> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

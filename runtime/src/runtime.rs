@@ -303,7 +303,9 @@ impl Runtime {
     /// Whether a task was asked to stop, and waits for nothing that could tell it so.
     pub(crate) fn is_deaf(&self, cell: &TaskCell) -> bool {
         let (root, index) = (cell.header().scope.get(), cell.header().index.get());
+        // Whoever awaits it would get no output.
         root != ScopeIndex::NONE
+            && !Self::is_awaited(cell)
             && !self.tasks().is_queued(index)
             && self.core().is_asked_in_vain(root)
     }
@@ -425,16 +427,19 @@ impl Runtime {
     /// Closes a scope. What still waits in it belongs to the scope around it.
     pub(crate) fn close_scope(&self, key: ScopeKey) -> Closed {
         if self.core().scopes.at(key.index).first_join != NO_TASK {
-            self.hand_joins_on(key);
+            if self.core().scopes.is_stopped_branch(key.index) {
+                self.leave_joins(key); // They are left running.
+            } else {
+                self.hand_joins_on(key);
+            }
         }
+        // Taken out before another scope has the place, and dropped last.
+        let _values = (!self.has_no_context()).then(|| self.take_context(key.index));
         let (closed, waker) = self.with_core(|core| core.close_scope(key));
         if let Some(waker) = waker
             && TaskNumber::of(&waker).is_none()
         {
             quietly(|| drop(waker));
-        }
-        if !self.has_no_context() {
-            self.drop_context(key.index);
         }
         closed
     }

@@ -162,8 +162,9 @@ pub(crate) struct Cold {
     merged: bool,
     /// The deadline has passed and the request is made.
     pub(crate) fired: bool,
-    /// Its body has been polled once more, for what was done and not fetched when it fired.
-    pub(crate) nudged: bool,
+    /// How many requests there had been when its body was last polled once more, for what was done
+    /// and not fetched.
+    pub(crate) nudged: u64,
     /// Waits for the loop to be about to sleep, to arm its timer.
     pub(crate) arming: bool,
     /// The heap has an entry for its deadline.
@@ -173,8 +174,9 @@ pub(crate) struct Cold {
     pub(crate) carrier: u32,
     /// The last request that no await has returned; 0 is none.
     pending: u64,
-    /// The last request made here.
+    /// The last request made here, and the one before it.
     last_request: u64,
+    before_last: u64,
     /// The last one that an await returned under it, made here or further out.
     heard: u64,
     /// A task's root: the last that was forwarded to the task by who awaits it.
@@ -307,10 +309,11 @@ impl Scopes {
             cold.movable = false;
             cold.merged = false;
             cold.fired = false;
-            cold.nudged = false;
+            cold.nudged = 0;
             cold.arming = false;
             cold.carrier = NO_SLOT;
             cold.last_request = 0;
+            cold.before_last = 0;
             cold.heard = 0;
             cold.forwarded = 0;
             cold.heard_cause = 0;
@@ -327,12 +330,13 @@ impl Scopes {
             movable: false,
             merged: false,
             fired: false,
-            nudged: false,
+            nudged: 0,
             arming: false,
             armed: false,
             carrier: NO_SLOT,
             pending: 0,
             last_request: 0,
+            before_last: 0,
             heard: 0,
             forwarded: 0,
             heard_cause: 0,
@@ -504,6 +508,11 @@ impl Scopes {
         self.border(index) == Border::Shield
     }
 
+    /// Whether it is a branch that its siblings asked to stop.
+    pub(crate) fn is_stopped_branch(&self, index: ScopeIndex) -> bool {
+        self.is_branch(index) && self.cold_of(index).is_some_and(|cold| cold.fired)
+    }
+
     pub(crate) fn is_branch(&self, index: ScopeIndex) -> bool {
         self.border(index) == Border::Branch
     }
@@ -582,7 +591,9 @@ impl Scopes {
         let cold = self.cold(index);
         cold.merged = cold.border == Border::Branch && cold.pending != 0;
         self.ask(index, number);
-        let last = std::mem::replace(&mut self.cold(index).last_request, number);
+        let cold = self.cold(index);
+        let last = std::mem::replace(&mut cold.last_request, number);
+        cold.before_last = last;
         self.reasons.remove(&last);
         if let Some(reason) = reason {
             self.reasons.insert(number, reason);
@@ -714,10 +725,11 @@ impl Scopes {
         self.cold_of(index).map_or(0, |cold| cold.last_request)
     }
 
-    /// Whether the request `number` was made at `index` or further out, or one after it was.
-    pub(crate) fn is_from_above_or_before(&self, index: ScopeIndex, number: u64) -> bool {
-        self.outwards(index)
-            .any(|at| self.last_request(at) >= number)
+    /// Whether the request `number` was made at `index` or further out, and is one of the last two
+    /// there.
+    pub(crate) fn is_late_from_above(&self, index: ScopeIndex, number: u64) -> bool {
+        let mut colds = self.outwards(index).filter_map(|at| self.cold_of(at));
+        colds.any(|cold| [cold.last_request, cold.before_last].contains(&number))
     }
 
     /// Whether the request `number` was made at `index` or further out, and is the last one there.

@@ -212,10 +212,15 @@ unsafe impl Operation for Poll {
 /// How many listen for SIGINT: as long as somebody does, it is theirs.
 static LISTENERS: AtomicUsize = AtomicUsize::new(0);
 
+/// We have caught it by the library that others may use as well: then its handler is in front of
+/// ours, whoever else uses it.
+static CAUGHT: AtomicBool = AtomicBool::new(false);
+
 struct Listens;
 
 impl Listens {
     fn begin() -> Self {
+        CAUGHT.store(true, SeqCst);
         LISTENERS.fetch_add(1, SeqCst);
         Self
     }
@@ -236,8 +241,8 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static CAME: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn on_interrupt(_: libc::c_int) {
-    if LISTENERS.load(SeqCst) > 0 {
-        return;
+    if LISTENERS.load(SeqCst) > 0 || (!CAUGHT.load(SeqCst) && handler() != ours()) {
+        return; // It is somebody else's.
     }
     let main = MAIN.load(SeqCst);
     if main == NOBODY || CAME.swap(true, SeqCst) {
@@ -265,15 +270,12 @@ impl CtrlC {
         // SAFETY: no pointers.
         let is_main_thread = unsafe { libc::gettid() == libc::getpid() };
         let number = u64::from(inbox.number()) << 32 | u64::from(main);
-        if !is_main_thread
-            || MAIN
-                .compare_exchange(NOBODY, number, SeqCst, SeqCst)
-                .is_err()
-        {
+        if !is_main_thread || MAIN.load(SeqCst) != NOBODY {
             return None;
         }
         CAME.store(false, SeqCst);
         INTERRUPTED.store(false, SeqCst);
+        MAIN.store(number, SeqCst); // By this thread alone.
         // If somebody has caught it after an earlier run had, ours is behind theirs still.
         let installed = handler() == libc::SIG_DFL && set_handler(ours());
         Some(Self { installed })

@@ -18,7 +18,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
@@ -26,6 +26,7 @@ use std::time::Duration;
 use futures_channel::oneshot;
 
 use crate::cancel_scope::{CancelScope, Polled};
+use crate::debris::quietly;
 use crate::error::Cancelled;
 use crate::task::PanicPayload;
 use crate::{Instant, Timer};
@@ -237,6 +238,9 @@ impl<T> ToThread<T> {
 impl<T> Drop for ToThread<T> {
     fn drop(&mut self) {
         self.token.cancel();
+        if self.shield.take().is_some() {
+            self.scope.hand_back(); // Nobody has been told of what this has heard.
+        }
     }
 }
 
@@ -308,9 +312,13 @@ impl Pool {
     fn serve(&self) {
         loop {
             let Some(job) = self.next() else { return };
-            if job.token.begin() {
-                (job.run)();
-            }
+            // What it returns, or one that was taken back, may be dropped here: user code, which may
+            // panic, and the thread serves on.
+            quietly(|| {
+                if job.token.begin() {
+                    (job.run)();
+                }
+            });
         }
     }
 
@@ -335,6 +343,10 @@ impl Pool {
 }
 
 fn threads_max() -> usize {
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    (processors + 4).min(THREADS_MAX)
+    // Asking takes longer than most of what is here.
+    static MAX: OnceLock<usize> = OnceLock::new();
+    *MAX.get_or_init(|| {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        (processors + 4).min(THREADS_MAX)
+    })
 }

@@ -175,11 +175,11 @@ impl Heap {
     }
 
     /// Takes out all whose waiter does not wait any more.
-    pub(crate) fn sweep(&mut self, mut waits: impl FnMut(Waiter) -> bool) {
+    pub(crate) fn sweep(&mut self, mut waits: impl FnMut(Instant, Waiter) -> bool) {
         let mut kept = 0;
         for at in 0..self.len {
             let entry = self.get(at);
-            if waits(entry.waiter()) {
+            if waits(entry.deadline, entry.waiter()) {
                 self.set(kept, entry);
                 kept += 1;
             }
@@ -298,7 +298,7 @@ mod tests {
                 4 | 5 if !model.is_empty() => {
                     model.swap_remove(next(model.len() as u64) as usize);
                     if heap.leave() {
-                        heap.sweep(|waiter| model.iter().any(|&(_, waits)| waits == waiter));
+                        heap.sweep(|_, waiter| model.iter().any(|&(_, waits)| waits == waiter));
                     }
                 }
                 _ => {
@@ -357,7 +357,7 @@ mod tests {
         }
         let swept: Vec<bool> = (0..10).map(|_| heap.leave()).collect();
         assert_eq!(swept.iter().position(|&swept| swept), Some(9));
-        heap.sweep(|_| false);
+        heap.sweep(|_, _| false);
         assert!(heap.is_empty());
     }
 }

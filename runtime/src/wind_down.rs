@@ -18,6 +18,9 @@ const ASKS: u32 = 2;
 /// Turns that a task has to hear of it before it counts as one that cannot.
 const TURNS_TO_HEAR: u32 = 2;
 
+/// How often it is looked whether all have ended, each time of asking.
+const LOOKS_MAX: u32 = 100_000;
+
 /// For how long what cannot be waited for is not looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -34,7 +37,8 @@ pub(crate) async fn wind_down(grace: Duration) -> Vec<TaskRef> {
     for _ in 0..ASKS {
         let deadline = now() + grace;
         let mut asked = HashSet::new();
-        loop {
+        // Time may stand still as long as tasks make others.
+        for _ in 0..LOOKS_MAX {
             let mut fresh = false;
             for task in others() {
                 if asked.insert(task.id()) {

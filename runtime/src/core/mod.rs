@@ -614,8 +614,7 @@ impl Core {
             && (taken < EXPIRIES_MAX || deadline == last)
         {
             (taken, last) = (taken + 1, deadline);
-            let waits = waits(&mut self.table, &mut self.scopes, waiter)
-                && self.is_deadline_of(deadline, waiter);
+            let waits = waits(&mut self.table, &mut self.scopes, deadline, waiter);
             self.heap.pop(!waits);
             match waiter {
                 Waiter::Slot(key) if waits => {
@@ -637,14 +636,6 @@ impl Core {
             self.fire(scope);
         }
         self.due = due;
-    }
-
-    /// Whether an entry of the heap has the deadline that its scope has now.
-    fn is_deadline_of(&mut self, deadline: Instant, waiter: Waiter) -> bool {
-        match waiter {
-            Waiter::Slot(_) => true,
-            Waiter::Scope(key) => self.scopes.cold(key.index).deadline.moment() == Some(deadline),
-        }
     }
 
     /// Wakes whoever waits: a task of ours directly, anybody else after the batch.
@@ -699,8 +690,8 @@ impl Core {
     /// When the loop must be awake: at the heap's front, or a little later for several at once.
     fn next_wake(&mut self) -> Option<Instant> {
         loop {
-            let (_, waiter) = self.heap.first()?;
-            if waits(&mut self.table, &mut self.scopes, waiter) {
+            let (deadline, waiter) = self.heap.first()?;
+            if waits(&mut self.table, &mut self.scopes, deadline, waiter) {
                 return self.heap.first_cluster();
             }
             self.heap.pop(true);
@@ -776,13 +767,16 @@ impl Core {
 const IN_HEAP: u32 = 1;
 
 /// Whether an entry of the heap stands for somebody who still waits.
-fn waits(table: &mut Table, scopes: &mut Scopes, waiter: Waiter) -> bool {
+fn waits(table: &mut Table, scopes: &mut Scopes, deadline: Instant, waiter: Waiter) -> bool {
     match waiter {
         Waiter::Slot(key) => {
             let slot = table.of_token(key.token());
             slot.is_some_and(|slot| slot.state == State::Waiting)
         }
-        Waiter::Scope(key) => scopes.find(key).is_some_and(|scope| scope.armed),
+        // A deadline that was moved has left its entry behind.
+        Waiter::Scope(key) => scopes
+            .find(key)
+            .is_some_and(|scope| scope.armed && scope.deadline.moment() == Some(deadline)),
     }
 }
 

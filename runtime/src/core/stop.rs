@@ -218,7 +218,11 @@ impl Core {
         });
         let covered = alive && self.scopes.is_within(scope, timed);
         if alive && !self.has_passed(timed) {
-            return; // Something else ended it, and early.
+            // Something else ended it, and early; or the deadline was moved behind its back.
+            if self.scopes.cold(timed).movable {
+                self.table.at(index).cancel = Cancel::Stray;
+            }
+            return;
         }
         if alive && !self.scopes.cold(timed).fired {
             // This one has ended, so that the request must not be sent after it.
@@ -328,8 +332,9 @@ impl Core {
     /// A waiter of the heap waits no more.
     fn left_heap(&mut self) {
         if self.heap.leave() {
-            self.heap
-                .sweep(|waiter| waits(&mut self.table, &mut self.scopes, waiter));
+            self.heap.sweep(|deadline, waiter| {
+                waits(&mut self.table, &mut self.scopes, deadline, waiter)
+            });
         }
     }
 
@@ -457,9 +462,12 @@ impl Core {
         let asked = || !self.scopes.is_nobody_asked() && self.scopes.pending(key.index).is_some();
         if fired || asked() {
             let left = self.leaves(key.index);
+            let requests = self.scopes.requests();
             let scope = self.scopes.cold(key.index);
             // What is done and not fetched is fetched by the next poll, or never.
-            if left == Leaves::Done && !std::mem::replace(&mut scope.nudged, true) {
+            let nudged =
+                left == Leaves::Done && std::mem::replace(&mut scope.nudged, requests) == requests;
+            if left == Leaves::Done && !nudged {
                 self.debris.push(Item::Wake(waker));
                 return Waits::Heard;
             }
@@ -556,6 +564,7 @@ impl Core {
         }
         let deadline = when.map_or(Deadline::NEVER, Deadline::at);
         self.scopes.set_deadline(key.index, deadline);
+        self.scopes.cold(key.index).carrier = NO_SLOT;
         self.clock = None;
         // What the heap has is not its deadline any more.
         self.disarm_scope(key.index);

@@ -5,7 +5,6 @@ use std::io;
 use std::rc::Rc;
 
 use super::waiters::Waiters;
-use crate::checkpoint;
 use crate::current::BelongsToItsThread;
 
 /// Lets tasks go on together, so many at a time (asyncio's `Barrier`).
@@ -71,23 +70,26 @@ impl Barrier {
     /// [`BrokenBarrier`] if it is [aborted](Self::abort), or was [reset](Self::reset) meanwhile;
     /// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too.
     pub async fn wait(&self) -> io::Result<usize> {
-        checkpoint()?;
-        if self.broken.get() {
-            return Err(BrokenBarrier.into());
+        let (mut last, mut round) = (false, None);
+        // Asked when there is no more user code before this one is in the queue.
+        let ready = || {
+            if self.broken.get() {
+                return true;
+            }
+            last = self.waiters.len() + 1 >= self.parties;
+            if last {
+                self.let_go(false);
+            } else {
+                round = Some(self.round.borrow().clone());
+            }
+            last
+        };
+        self.waiters.wait(ready, || ()).await?;
+        match round {
+            None if last => Ok(self.parties - 1),
+            Some(round) if !round.broken.get() => Ok(round.next.replace(round.next.get() + 1)),
+            _ => Err(BrokenBarrier.into()),
         }
-        let round = self.round.borrow().clone();
-        let last = || self.waiters.len() + 1 >= self.parties;
-        if last() {
-            self.let_go(false);
-            return Ok(self.parties - 1);
-        }
-        self.waiters.wait(|| false, || ()).await?;
-        if round.broken.get() {
-            return Err(BrokenBarrier.into());
-        }
-        let number = round.next.get();
-        round.next.set(number + 1);
-        Ok(number)
     }
 
     /// Those who wait now go on, or give up.

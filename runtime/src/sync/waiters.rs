@@ -65,8 +65,10 @@ impl Waiters {
 
     /// Ends the waits of all who wait now.
     pub(crate) fn grant_all(&self) {
-        for _ in 0..self.len() {
-            self.grant();
+        // Taken out first: who is woken may come back, and waits for the next time.
+        let all = std::mem::take(&mut *self.0.borrow_mut());
+        for (runtime, key) in all.queue {
+            with(runtime, |runtime| runtime.grant(key));
         }
     }
 

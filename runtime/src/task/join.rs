@@ -191,7 +191,7 @@ impl Runtime {
         let mut core = self.core();
         if core
             .scopes
-            .is_from_above_or_before(scope, cell.join().cause.get())
+            .is_late_from_above(scope, cell.join().cause.get())
         {
             core.delivered(scope, cell.join().cause.get());
         }
@@ -233,6 +233,23 @@ impl Runtime {
 
     fn reason(&self, number: u64) -> Option<Rc<str>> {
         self.core().scopes.reason(number)
+    }
+
+    /// A scope ends, and what is awaited in it is awaited no more.
+    #[cold]
+    pub(crate) fn leave_joins(&self, scope: ScopeKey) {
+        loop {
+            let first = self.core().scopes.at(scope.index).first_join;
+            let Some(cell) = self.tasks().get(first).cloned() else {
+                return;
+            };
+            self.unjoin(&cell);
+        }
+    }
+
+    /// Whether somebody in the runtime awaits it.
+    pub(crate) fn is_awaited(cell: &TaskCell) -> bool {
+        cell.join().scope.get() != ScopeIndex::NONE
     }
 
     /// A scope ends: what is awaited in it and lives on is awaited in the one around it.
