@@ -65,6 +65,20 @@ fn texts<E: fmt::Display>(error: &GroupError<E>) -> Vec<String> {
     error.errors.iter().map(ToString::to_string).collect()
 }
 
+/// Lets others run, and hears of nothing.
+async fn foreign_yield() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        if std::mem::replace(&mut yielded, true) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+}
+
 /// Ends when it is told to, after a clean-up that awaits.
 async fn child(log: Log) -> io::Result<()> {
     let stopped = sleep(LONG).await;
@@ -696,6 +710,33 @@ each_driver! {
             assert!(log.take().is_empty());
             until(|| coring::all_tasks().len() == 1).await;
             assert_eq!(log.take(), ["clean"]);
+        });
+    }
+
+    fn c2_request_that_a_group_has_heard_and_was_dropped_with_is_heard_by_the_next_await(world) {
+        world.run(async {
+            let task = begun(async {
+                let mut group = Box::pin(task_group(async |g: Group| {
+                    g.create_task(shielded(sleep(MS * 50)));
+                    Ok(())
+                }));
+                // A `select` by hand, which the other branch wins while the group drains.
+                for _ in 0..6 {
+                    assert!(poll_once(&mut group).await.is_pending());
+                    foreign_yield().await;
+                }
+                drop(group);
+                sleep(MS).await
+            })
+            .await;
+            for n in 0..20 {
+                if n == 3 {
+                    task.cancel();
+                }
+                yield_now().await.expect("nobody cancels");
+            }
+            assert!(is_cancelled(&error_of(task.await)));
+            until(|| coring::all_tasks().len() == 1).await;
         });
     }
 

@@ -259,11 +259,7 @@ impl CancelScope {
     /// of it does not say so.
     pub(crate) fn hand_back(&mut self) {
         if self.stage == Stage::Open {
-            current::with_id(self.runtime, |runtime: Option<&Runtime>| {
-                if let Some(runtime) = runtime {
-                    runtime.core().scopes.ask_outer_again(self.key.index);
-                }
-            });
+            self.name().hand_back();
         }
     }
 
@@ -357,6 +353,16 @@ impl ScopeHandle {
     pub fn is_cancelled(&self) -> bool {
         self.with_runtime(|runtime| runtime.core().scopes.has_fired(self.key))
             .unwrap_or(false)
+    }
+
+    /// As [`CancelScope::hand_back`].
+    pub(crate) fn hand_back(&self) {
+        self.with_runtime(|runtime| {
+            let scopes = &mut runtime.core().scopes;
+            if scopes.has(self.key) {
+                scopes.ask_outer_again(self.key.index);
+            }
+        });
     }
 
     fn with_runtime<R>(&self, f: impl FnOnce(&Runtime) -> R) -> Option<R> {

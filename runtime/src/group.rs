@@ -117,6 +117,7 @@ where
             }
             if !scope.is_timed_out() {
                 interrupted.get_or_insert(error);
+                members.interrupted.set(true);
             }
             members.cancel();
         }
@@ -135,6 +136,8 @@ struct Members<E> {
     /// The body's scope.
     scope: ScopeHandle,
     stage: Cell<Stage>,
+    /// It has heard of a request from further out, and has not said so yet.
+    interrupted: Cell<bool>,
     /// The group, when it waits for its tasks.
     ended: Waiters,
 }
@@ -155,6 +158,7 @@ impl<E: Failure> TaskGroup<E> {
             panic: RefCell::default(),
             scope,
             stage: Cell::new(Stage::Open),
+            interrupted: Cell::new(false),
             ended: Waiters::default(),
         }))
     }
@@ -428,6 +432,9 @@ impl<E: Failure> Drop for AskOnDrop<'_, E> {
                 debug::undrained_group(left);
             }
             self.0.cancel_tasks();
+            if self.0.interrupted.get() {
+                self.0.scope.hand_back();
+            }
         }
     }
 }
