@@ -621,10 +621,11 @@ fn outcome_that_asks_whether_its_own_task_was_cancelled() {
         let own: Rc<RefCell<Option<Own>>> = Rc::default();
         let takes = own.clone();
         let task = Rc::new(create_task(async move {
-            yield_now().await.expect("nobody cancels");
+            let _ = yield_now().await;
             Asks(RefCell::new(takes.borrow_mut().take()), Cell::new(0))
         }));
         *own.borrow_mut() = Some(task.clone());
+        task.cancel(); // Only the output of one that was asked is looked at.
         until(|| task.done()).await;
         assert!(!task.cancelled());
     });
