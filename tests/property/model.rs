@@ -1,7 +1,8 @@
 //! The model: which scopes there are, what was asked of them, and what each await may return.
 //!
-//! Where the runtime is known to do something else than it should, a comment begins with "Known",
-//! and what may come of that is no fault.
+//! Where the runtime did something else than it should when this was written, a comment begins with
+//! "Known", and what may come of that is no fault. Most of that is mended by now (`hearing.rs`): what
+//! the comments allow can be taken out, one by one.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
