@@ -98,11 +98,9 @@ impl CancelScope {
         scope
     }
 
-    /// A scope that is opened where it is made, around which the running code is.
-    pub(crate) fn open() -> Self {
-        let mut scope = Self::new(Deadline::NEVER);
-        scope.begin();
-        scope
+    /// A scope without a deadline, through which requests pass.
+    pub(crate) const fn plain() -> Self {
+        Self::new(Deadline::NEVER)
     }
 
     /// Opens it here, if it is not open yet.
@@ -179,9 +177,10 @@ impl CancelScope {
     fn enter(&mut self) -> Option<ScopeIndex> {
         current::with(|current| {
             let (runtime, current) = current?;
-            // Whoever is asked must know when the scope began.
-            let open = self.border == Border::Open && runtime.core().scopes.is_nobody_asked();
-            if self.stage == Stage::New && self.deadline.can_wait() && open {
+            let lazy =
+                self.stage == Stage::New && self.border == Border::Open && self.deadline.can_wait();
+            // Where somebody is asked, it must be known when the scope began.
+            if lazy && runtime.core().scopes.is_nobody_asked() {
                 // Nothing is made for a body that does not wait.
                 if current.scope.get() == ScopeIndex::LAZY {
                     runtime.scope_here(current); // There is one at a time.

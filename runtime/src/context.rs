@@ -149,7 +149,8 @@ impl<T: Clone + 'static, F: Future> Future for WithValue<T, F> {
         let Some(future) = this.future.as_mut().as_pin_mut() else {
             panic!("a `ContextVar::scope` was polled after it gave its output");
         };
-        let scope = this.scope.get_or_insert_with(CancelScope::open);
+        let scope = this.scope.get_or_insert_with(CancelScope::plain);
+        scope.begin();
         let (var, value) = (*this.var, this.value.take());
         let body = std::pin::pin!(First {
             first: value.map(|value| move || var.set(value)),

@@ -74,7 +74,8 @@ where
     E: Failure,
     F: AsyncFnOnce(TaskGroup<E>) -> Result<T, E>,
 {
-    let mut scope = CancelScope::open();
+    let mut scope = CancelScope::plain();
+    scope.begin();
     let group = TaskGroup::new(scope.name());
     let members = &group.0;
     // If this is dropped the tasks are on their own.

@@ -454,12 +454,12 @@ impl Scopes {
         }
     }
 
-    /// How many requests have been made.
     /// Whether no request is pending anywhere.
     pub(crate) const fn is_nobody_asked(&self) -> bool {
         self.asked == 0
     }
 
+    /// How many requests have been made.
     pub(crate) const fn requests(&self) -> u64 {
         self.requests
     }
@@ -770,10 +770,8 @@ impl Scopes {
     }
 
     fn is_merged(&self, index: ScopeIndex, number: u64) -> bool {
-        let colds = self.outwards(index).filter_map(|at| self.cold_of(at));
-        colds
-            .into_iter()
-            .any(|cold| cold.last_request == number && cold.merged)
+        let mut colds = self.outwards(index).filter_map(|at| self.cold_of(at));
+        colds.any(|cold| cold.last_request == number && cold.merged)
     }
 
     /// Whether a branch from `index` outwards was asked so by its siblings.

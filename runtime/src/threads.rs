@@ -94,7 +94,7 @@ where
         }),
         token,
         receiver,
-        scope: CancelScope::open(),
+        scope: CancelScope::plain(),
         leaf: Timer::at(Instant::FAR_FUTURE),
         shield: None,
     }
@@ -168,7 +168,7 @@ impl<T> Future for ToThread<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let this = &mut *self;
         if let Some(job) = this.job.take() {
-            this.scope = CancelScope::open();
+            this.scope.begin();
             // Before the effect (C7).
             if let Poll::Ready(Err(error)) = this.poll_leaf(cx) {
                 this.token.cancel();
