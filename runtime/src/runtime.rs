@@ -212,7 +212,7 @@ impl Runtime {
     /// The task's future is done, or gone.
     fn end_task(&self, cell: TaskCell) {
         // Done, and in no list, before anything that user code may look at in between.
-        self.leave_join(&cell);
+        self.unlink_join(&cell);
         let joiner = cell.finish();
         let ours = self.tasks().remove(cell.header().index.get());
         let scope = cell.header().scope.replace(ScopeIndex::NONE);

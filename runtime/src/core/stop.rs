@@ -479,10 +479,12 @@ impl Core {
                     Waits::Deaf
                 };
             }
-            if left != Leaves::Waiting {
-                self.wait_in_scope(key, waker);
-                return Waits::Deaf;
-            }
+            self.wait_in_scope(key, waker);
+            return if left == Leaves::Waiting {
+                Waits::Heard
+            } else {
+                Waits::Deaf
+            };
         }
         self.wait_in_scope(key, waker);
         Waits::Heard

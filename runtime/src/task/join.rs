@@ -138,7 +138,8 @@ impl Runtime {
         }
     }
 
-    fn unlink_join(&self, cell: &TaskCell) {
+    /// It is in no list from here on.
+    pub(crate) fn unlink_join(&self, cell: &TaskCell) {
         let join = cell.join();
         let scope = join.scope.replace(ScopeIndex::NONE);
         if scope == ScopeIndex::NONE {
@@ -171,11 +172,6 @@ impl Runtime {
     pub(super) fn unjoin(&self, cell: &TaskCell) {
         self.unlink_join(cell);
         cell.join().cause.set(0);
-    }
-
-    /// The task has ended: it is in no list from here on.
-    pub(crate) fn leave_join(&self, cell: &TaskCell) {
-        self.unlink_join(cell);
     }
 
     /// The last request forwarded to it that it has used up is `cause`; 0 is none.
