@@ -103,6 +103,14 @@ impl CancelScope {
         Self::new(Deadline::NEVER)
     }
 
+    /// The same. That one was heard of in there is to
+    /// show outside when this is [closed](Self::close), and not if it is dropped.
+    pub(crate) const fn account() -> Self {
+        let mut scope = Self::new(Deadline::NEVER);
+        scope.border = Border::Account;
+        scope
+    }
+
     /// Opens it here, if it is not open yet.
     pub(crate) fn begin(&mut self) {
         if self.stage == Stage::New {
@@ -165,8 +173,8 @@ impl CancelScope {
             Poll::Ready(output) => Polled::Ready(output),
             Poll::Pending => match self.pending(cx.waker()) {
                 // One that yields has nothing registered, and goes on.
-                _ if current::has_yielded(yields) => Polled::Pending,
                 Waits::Heard => Polled::Pending,
+                _ if current::has_yielded(yields) => Polled::Pending,
                 Waits::Deaf if self.is_fired() => Polled::Abandoned,
                 Waits::Deaf => Polled::Deaf,
             },
@@ -254,14 +262,6 @@ impl CancelScope {
             })
     }
 
-    /// Requests from further out that were heard of in the scope are pending anew: what comes out
-    /// of it does not say so.
-    pub(crate) fn hand_back(&mut self) {
-        if self.stage == Stage::Open {
-            self.name().hand_back();
-        }
-    }
-
     /// [`close`](Self::close), where a cancellation stands for what a dropped body would have
     /// returned: that uses up the request from further out.
     pub fn close_cancelled(&mut self) -> Expiry {
@@ -283,6 +283,16 @@ impl CancelScope {
     /// Ends the scope. What still waits in it (an operation that was polled by reference) belongs
     /// to the scope around it from here on.
     pub fn close(&mut self) -> Expiry {
+        self.end(true)
+    }
+
+    /// As dropping it: what comes out of it does not say what was heard in there.
+    pub(crate) fn discard(&mut self) {
+        self.end(false);
+    }
+
+    /// `settle`: what comes out of it says what was heard in there.
+    fn end(&mut self, settle: bool) -> Expiry {
         let mut expiry = Expiry {
             timed_out: false,
             heard: false,
@@ -290,7 +300,7 @@ impl CancelScope {
         if std::mem::replace(&mut self.stage, Stage::Closed) == Stage::Open {
             current::with_id(self.runtime, |runtime: Option<&Runtime>| {
                 let Some(runtime) = runtime else { return };
-                let closed = runtime.close_scope(self.key);
+                let closed = runtime.close_scope(self.key, settle);
                 expiry.timed_out = closed.timed_out;
                 expiry.heard = !closed.unheard;
             });
@@ -301,7 +311,7 @@ impl CancelScope {
 
 impl Drop for CancelScope {
     fn drop(&mut self) {
-        self.close();
+        self.end(false);
     }
 }
 
@@ -352,16 +362,6 @@ impl ScopeHandle {
     pub fn is_cancelled(&self) -> bool {
         self.with_runtime(|runtime| runtime.core().scopes.has_fired(self.key))
             .unwrap_or(false)
-    }
-
-    /// As [`CancelScope::hand_back`].
-    pub(crate) fn hand_back(&self) {
-        self.with_runtime(|runtime| {
-            let scopes = &mut runtime.core().scopes;
-            if scopes.has(self.key) {
-                scopes.ask_outer_again(self.key.index);
-            }
-        });
     }
 
     fn with_runtime<R>(&self, f: impl FnOnce(&Runtime) -> R) -> Option<R> {

@@ -74,7 +74,7 @@ where
     E: Failure,
     F: AsyncFnOnce(TaskGroup<E>) -> Result<T, E>,
 {
-    let mut scope = CancelScope::plain();
+    let mut scope = CancelScope::account();
     scope.begin();
     let group = TaskGroup::new(scope.name());
     let members = &group.0;
@@ -118,7 +118,6 @@ where
             }
             if !scope.is_timed_out() {
                 interrupted.get_or_insert(error);
-                members.interrupted.set(true);
             }
             members.cancel();
         }
@@ -137,8 +136,6 @@ struct Members<E> {
     /// The body's scope.
     scope: ScopeHandle,
     stage: Cell<Stage>,
-    /// It has heard of a request from further out, and has not said so yet.
-    interrupted: Cell<bool>,
     /// The group, when it waits for its tasks.
     ended: Waiters,
 }
@@ -159,7 +156,6 @@ impl<E: Failure> TaskGroup<E> {
             panic: RefCell::default(),
             scope,
             stage: Cell::new(Stage::Open),
-            interrupted: Cell::new(false),
             ended: Waiters::default(),
         }))
     }
@@ -402,11 +398,12 @@ impl<E: Failure> Members<E> {
         let own = scope.is_timed_out();
         let mut errors = self.errors.take();
         let panic = self.panic.take();
-        if !errors.is_empty() || panic.is_some() {
-            // Somebody has heard of the request from further out, and it does not show.
-            scope.hand_back();
+        if errors.is_empty() && panic.is_none() {
+            scope.close();
+        } else {
+            // If somebody in there has heard of a request from further out, it does not show.
+            scope.discard();
         }
-        drop(scope);
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
@@ -433,9 +430,6 @@ impl<E: Failure> Drop for AskOnDrop<'_, E> {
                 debug::undrained_group(left);
             }
             self.0.cancel_tasks();
-            if self.0.interrupted.get() {
-                self.0.scope.hand_back();
-            }
         }
     }
 }

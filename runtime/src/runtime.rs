@@ -219,11 +219,10 @@ impl Runtime {
         let mut heard = 0;
         if scope != ScopeIndex::NONE {
             let key = self.core().scopes.key_of(scope);
-            heard = self
-                .core()
-                .scopes
-                .heard_cause(scope, cell.join().cause.get());
-            self.close_scope(key);
+            if self.core().scopes.has_heard_forwarded(scope) {
+                heard = cell.join().cause.get();
+            }
+            self.close_scope(key, true);
         }
         self.end_join(&cell, heard);
         drop(ours);
@@ -424,8 +423,9 @@ impl Runtime {
         self.tell_host();
     }
 
-    /// Closes a scope. What still waits in it belongs to the scope around it.
-    pub(crate) fn close_scope(&self, key: ScopeKey) -> Closed {
+    /// Closes a scope. What still waits in it belongs to the scope around it; `settle`: and what was
+    /// heard there.
+    pub(crate) fn close_scope(&self, key: ScopeKey, settle: bool) -> Closed {
         if self.core().scopes.at(key.index).first_join != NO_TASK {
             if self.core().scopes.is_stopped_branch(key.index) {
                 self.leave_joins(key); // They are left running.
@@ -435,7 +435,7 @@ impl Runtime {
         }
         // Taken out before another scope has the place, and dropped last.
         let _values = (!self.has_no_context()).then(|| self.take_context(key.index));
-        let (closed, waker) = self.with_core(|core| core.close_scope(key));
+        let (closed, waker) = self.with_core(|core| core.close_scope(key, settle));
         if let Some(waker) = waker
             && TaskNumber::of(&waker).is_none()
         {

@@ -94,7 +94,7 @@ where
         }),
         token,
         receiver,
-        scope: CancelScope::plain(),
+        scope: CancelScope::account(),
         leaf: Timer::at(Instant::FAR_FUTURE),
         shield: None,
     }
@@ -154,7 +154,7 @@ pub struct ToThread<T> {
     job: Option<Job>,
     token: CancelToken,
     receiver: oneshot::Receiver<Result<T, PanicPayload>>,
-    /// What is heard of in there can be given back.
+    /// What is heard of in there need not show.
     scope: CancelScope,
     /// Never due: a leaf that requests reach.
     leaf: Timer,
@@ -172,6 +172,7 @@ impl<T> Future for ToThread<T> {
             // Before the effect (C7).
             if let Poll::Ready(Err(error)) = this.poll_leaf(cx) {
                 this.token.cancel();
+                this.scope.close();
                 return Poll::Ready(Err(error));
             }
             POOL.submit(job)?;
@@ -185,6 +186,7 @@ impl<T> Future for ToThread<T> {
             && let Poll::Ready(Err(error)) = this.poll_leaf(cx)
         {
             if this.token.cancel() {
+                this.scope.close();
                 return Poll::Ready(Err(error));
             }
             this.shield = Some(CancelScope::shield());
@@ -200,10 +202,12 @@ type Sent<T> = Result<Result<T, PanicPayload>, oneshot::Canceled>;
 
 impl<T> ToThread<T> {
     fn end(&mut self, output: Sent<T>) -> Poll<io::Result<T>> {
-        if self.shield.take().is_some() {
-            self.scope.hand_back();
+        if self.shield.take().is_none() {
+            self.scope.close();
+        } else {
+            // It has heard of a request that does not show in what `f` returned.
+            self.scope.discard();
         }
-        self.scope.close();
         match output {
             Ok(Ok(output)) => Poll::Ready(Ok(output)),
             Ok(Err(panic)) => resume_unwind(panic),
@@ -238,9 +242,7 @@ impl<T> ToThread<T> {
 impl<T> Drop for ToThread<T> {
     fn drop(&mut self) {
         self.token.cancel();
-        if self.shield.take().is_some() {
-            self.scope.hand_back(); // Nobody has been told of what this has heard.
-        }
+        self.shield = None; // Before the scope around it.
     }
 }
 

@@ -56,7 +56,8 @@ impl Core {
             self.debris.push(Item::Wake(waker));
         }
         // If somebody further out has asked as well, that one decides what is seen (C8).
-        let reason = self.scopes.pending_reason(scope);
+        let unheard = self.scopes.is_unheard_within(scope);
+        let reason = unheard.then(|| self.scopes.pending_reason(scope)).flatten();
         self.request(scope, reason)
     }
 
@@ -70,7 +71,7 @@ impl Core {
     /// Asks everything below `scope` to stop. Gives the number of the request.
     pub(crate) fn request(&mut self, scope: ScopeIndex, reason: Option<Rc<str>>) -> u64 {
         let number = self.scopes.request(scope, reason);
-        self.spread(scope, number);
+        self.spread(scope, scope, number);
         number
     }
 
@@ -78,22 +79,27 @@ impl Core {
     pub(crate) fn reattach_scope(&mut self, scope: ScopeIndex, outer: ScopeIndex) {
         if self.scopes.at(scope).parent != outer {
             self.scopes.reattach(scope, outer);
-            if !self.scopes.is_shield(scope)
-                && let Some(number) = self.pending(outer)
-            {
-                self.spread(scope, number);
+            if !self.scopes.is_shield(scope) {
+                self.spread_pending(outer, scope);
             }
         }
     }
 
-    /// Takes a request to everything below `scope`.
-    fn spread(&mut self, scope: ScopeIndex, number: u64) {
-        // What its siblings ask of a branch leaves tasks running that it awaits.
-        let for_tasks = !self.scopes.is_for_branch_alone(scope, number);
-        for at in self.scopes.from(scope) {
-            if at != scope && self.scopes.is_branch(at) {
-                self.scopes.ask(at, number);
+    /// What is pending for `outer` is for everything below `scope` as well.
+    fn spread_pending(&mut self, outer: ScopeIndex, scope: ScopeIndex) {
+        if self.pending(outer).is_some() {
+            let all: Vec<_> = self.scopes.all_pending(outer).collect();
+            for (made_at, number) in all {
+                self.spread(made_at, scope, number);
             }
+        }
+    }
+
+    /// Takes a request that was made at `made_at` to everything below `scope`.
+    fn spread(&mut self, made_at: ScopeIndex, scope: ScopeIndex, number: u64) {
+        // What its siblings ask of a branch leaves tasks running that it awaits.
+        let for_tasks = !self.scopes.is_branch(made_at);
+        for at in self.scopes.from(scope) {
             // With no leaf there nobody else would be woken who could drop what is foreign.
             if self.scopes.at(at).first_leaf == NO_SLOT
                 && let Some(waker) = self.scopes.take_waker(at)
@@ -416,9 +422,9 @@ impl Core {
             && !self.scopes.asked_from_outside(key.index)
     }
 
-    /// Closes a scope: leaves that live on belong to its parent now. Gives its waker, to be dropped
-    /// where nothing is borrowed.
-    pub(crate) fn close_scope(&mut self, key: ScopeKey) -> (Closed, Option<Waker>) {
+    /// Closes a scope: leaves that live on belong to its parent now. `settle`: what was heard in there
+    /// shows outside. Gives its waker, to be dropped where nothing is borrowed.
+    pub(crate) fn close_scope(&mut self, key: ScopeKey, settle: bool) -> (Closed, Option<Waker>) {
         let parent = self.scopes.at(key.index).parent;
         let unheard = self.scopes.is_asked(key.index);
         let timed_out = self.is_timed_out(key);
@@ -436,14 +442,14 @@ impl Core {
             leaf = next;
         }
         self.disarm_scope(key.index);
+        if settle {
+            self.scopes.settle_account(key.index);
+        }
         let shield = self.scopes.is_shield(key.index);
         let waker = self.scopes.close(key.index);
         // What had begun behind the shield is in front of it now.
-        if shield
-            && parent.is_made()
-            && let Some(number) = self.pending(parent)
-        {
-            self.spread(parent, number);
+        if shield && parent.is_made() {
+            self.spread_pending(parent, parent);
         }
         // What was last to wait for its timer is usually first to end: nothing piles up here.
         while let Some(last) = self.arming.last() {
@@ -458,41 +464,27 @@ impl Core {
     /// A scope's body is pending: `waker` is woken when it fires, or somebody further out asks, and
     /// no leaf is.
     pub(crate) fn scope_pending(&mut self, key: ScopeKey, waker: Waker) -> Waits {
+        let mut waits = Waits::Heard;
         let fired = self.scopes.cold(key.index).fired;
-        let asked = || !self.scopes.is_nobody_asked() && self.scopes.pending(key.index).is_some();
-        if fired || asked() {
+        if fired || (!self.scopes.is_nobody_asked() && self.scopes.is_unheard_within(key.index)) {
             let left = self.leaves(key.index);
-            let requests = self.scopes.requests();
-            let scope = self.scopes.cold(key.index);
-            // What is done and not fetched is fetched by the next poll, or never.
-            let nudged =
-                left == Leaves::Done && std::mem::replace(&mut scope.nudged, requests) == requests;
-            if left == Leaves::Done && !nudged {
+            let nudges = left == Leaves::Done;
+            let nudged = std::mem::replace(&mut self.scopes.cold(key.index).nudged, nudges);
+            if nudges && !nudged {
+                // What is done and not fetched is fetched by the next poll, or never.
                 self.debris.push(Item::Wake(waker));
                 return Waits::Heard;
             }
-            if fired {
-                self.debris.drop_waker(Some(waker));
-                return if left == Leaves::Waiting {
-                    Waits::Heard
-                } else {
-                    Waits::Deaf
-                };
+            if left != Leaves::Waiting {
+                waits = Waits::Deaf;
             }
-            self.wait_in_scope(key, waker);
-            return if left == Leaves::Waiting {
-                Waits::Heard
-            } else {
-                Waits::Deaf
-            };
         }
-        self.wait_in_scope(key, waker);
-        Waits::Heard
-    }
-
-    fn wait_in_scope(&mut self, key: ScopeKey, waker: Waker) {
         let scope = self.scopes.cold(key.index);
-        let old = scope.waker.replace(waker);
+        let old = if fired {
+            Some(waker)
+        } else {
+            scope.waker.replace(waker)
+        };
         let carrier = scope.carrier;
         // One that can't be stopped completes late, and others must not wait for that.
         if carrier != NO_SLOT && !self.waits_alone(carrier, key.index) {
@@ -500,12 +492,15 @@ impl Core {
         }
         await_timer(self.scopes.cold(key.index), &mut self.arming, key);
         self.debris.drop_waker(old);
+        waits
     }
 
-    /// Whether a request is pending in `scope`, and nothing that is registered below could return
-    /// it.
+    /// Whether a request is pending in `scope` that nobody in there has heard of, and nothing that is
+    /// registered below could return it.
     pub(crate) fn is_asked_in_vain(&mut self, scope: ScopeIndex) -> bool {
-        self.scopes.is_asked(scope) && self.leaves(scope) == Leaves::None
+        self.scopes.is_asked(scope)
+            && self.scopes.is_unheard_within(scope)
+            && self.leaves(scope) == Leaves::None
     }
 
     /// Whether a leaf is all that is registered in `scope`.

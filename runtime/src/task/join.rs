@@ -187,7 +187,7 @@ impl Runtime {
         let mut core = self.core();
         if core
             .scopes
-            .is_late_from_above(scope, cell.join().cause.get())
+            .may_be_from_above(scope, cell.join().cause.get())
         {
             core.delivered(scope, cell.join().cause.get());
         }
@@ -221,10 +221,16 @@ impl Runtime {
         self.request_from_joiner(cell, self.reason(number), last);
     }
 
+    /// `last`: what was forwarded before.
     fn request_from_joiner(&self, cell: &TaskCell, reason: Option<Rc<str>>, last: u64) {
+        let root = self.root_scope(cell);
+        if last != 0 && self.core().scopes.has_heard_forwarded(root) {
+            // The task has used that one up, so who awaits it has.
+            let scope = cell.join().scope.get();
+            self.core().delivered(scope, last);
+        }
         self.request_task(cell, reason);
-        let root = cell.header().scope.get();
-        self.core().scopes.note_forwarded(root, last);
+        self.core().scopes.note_forwarded(root);
     }
 
     fn reason(&self, number: u64) -> Option<Rc<str>> {

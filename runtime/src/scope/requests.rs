@@ -1,0 +1,266 @@
+//! Requests to stop: who was asked, who has heard of it, and what that leaves pending.
+//!
+//! A request has a number, counted over the runtime. It hits the leaves that are there (`Core::hit`);
+//! an await that returns it has heard of it, and with it of all that was asked before (C2). Two
+//! numbers of each scope say the rest: a request is pending if it is greater than what was heard.
+//!
+//! ```text
+//! root         made 7  heard 4    7 is pending for an await in the root ...
+//!   limit      made 6  heard 6    ... and in here, where one has returned 6
+//!   branch     made 0  heard 7    ... but not in here: a branch has an account of its own
+//! ```
+//!
+//! A scope with an account (`Border::Account`, `Border::Branch`) keeps what was heard in it to
+//! itself, and settles with the scope around it when it closes. If it is dropped instead, nobody
+//! out there has been told, and what was pending there still is.
+
+use std::rc::Rc;
+
+use super::{Cold, ScopeIndex, Scopes};
+
+/// What a scope knows of requests.
+pub(super) struct Requests {
+    /// The last one made here; 0 is none.
+    made: u64,
+    /// The last one that an await in here has returned, made here or further out.
+    heard: u64,
+    /// The last one made anywhere when the scope began, or was moved: but for those that were pending
+    /// around it, which are for it as well.
+    pub(super) began: u64,
+    /// Of a task's root: the last one that who awaits the task has passed on.
+    forwarded: u64,
+    /// Of a task's root: how often the task was asked to stop, less what was taken back.
+    cancelling: u32,
+}
+
+impl Requests {
+    pub(super) const fn since(began: u64) -> Self {
+        Self {
+            made: 0,
+            heard: 0,
+            began,
+            forwarded: 0,
+            cancelling: 0,
+        }
+    }
+}
+
+impl Scopes {
+    // ---- they are made ----
+
+    /// Records a new request at `index` and gives its number.
+    pub(crate) fn request(&mut self, index: ScopeIndex, reason: Option<Rc<str>>) -> u64 {
+        let before = self.cold(index).requests.made;
+        self.requests += 1;
+        let number = self.requests;
+        self.asked += usize::from(before == 0);
+        self.cold(index).requests.made = number;
+        self.reasons.remove(&before);
+        if let Some(reason) = reason {
+            self.reasons.insert(number, reason);
+        }
+        number
+    }
+
+    /// Takes a request to a task back. With none left, what is pending is dropped.
+    pub(crate) fn uncancel(&mut self, root: ScopeIndex) -> u32 {
+        let requests = &mut self.cold(root).requests;
+        requests.cancelling = requests.cancelling.saturating_sub(1);
+        let left = requests.cancelling;
+        if left == 0 {
+            self.forget_request(root);
+        }
+        left
+    }
+
+    /// Nothing was asked at `index`, from here on.
+    pub(super) fn forget_request(&mut self, index: ScopeIndex) {
+        let made = std::mem::take(&mut self.cold(index).requests.made);
+        self.asked -= usize::from(made != 0);
+        if !self.reasons.is_empty() {
+            self.reasons.remove(&made);
+        }
+    }
+
+    /// A scope is polled somewhere else now: what was heard where it was is not heard there.
+    pub(super) fn begin_anew(&mut self, index: ScopeIndex, began: u64) {
+        let at = self.at(index).cold as usize;
+        if let Some(Cold { requests, .. }) = self.cold.get_mut(at) {
+            requests.began = began;
+            requests.heard = requests.heard.min(requests.made);
+        }
+    }
+
+    /// What a scope that begins below `parent` has not to hear of.
+    pub(super) fn began(&self, parent: ScopeIndex) -> u64 {
+        let first = self.all_pending(parent).map(|(_, number)| number).min();
+        first.map_or(self.requests, |number| number - 1)
+    }
+
+    // ---- they are pending ----
+
+    /// The requests that an await under `index` would return, each with the scope it was made at.
+    pub(crate) fn all_pending(&self, index: ScopeIndex) -> impl Iterator<Item = (ScopeIndex, u64)> {
+        let index = if self.asked == 0 {
+            ScopeIndex::NONE
+        } else {
+            index
+        };
+        // The innermost account holds for all that is further out.
+        let mut account = None;
+        self.outwards(index).filter_map(move |at| {
+            let Cold {
+                requests, border, ..
+            } = self.cold_of(at)?;
+            let heard = account.unwrap_or(requests.heard);
+            if border.has_account() {
+                account.get_or_insert(requests.heard.max(requests.began));
+            }
+            (requests.made > heard).then_some((at, requests.made))
+        })
+    }
+
+    /// The latest of them.
+    pub(crate) fn pending(&self, index: ScopeIndex) -> Option<u64> {
+        self.all_pending(index).map(|(_, number)| number).max()
+    }
+
+    /// The latest one that is for tasks too which are awaited there: what its siblings ask of a
+    /// branch leaves those running.
+    pub(crate) fn pending_for_tasks(&self, index: ScopeIndex) -> Option<u64> {
+        let all = self.all_pending(index);
+        all.filter(|&(at, _)| !self.is_branch(at))
+            .map(|(_, number)| number)
+            .max()
+    }
+
+    /// The reason of the outermost one that has one.
+    pub(crate) fn pending_reason(&self, index: ScopeIndex) -> Option<Rc<str>> {
+        if self.reasons.is_empty() {
+            return None;
+        }
+        self.all_pending(index)
+            .filter_map(|(_, number)| self.reason(number))
+            .last()
+    }
+
+    pub(crate) fn reason(&self, number: u64) -> Option<Rc<str>> {
+        self.reasons.get(&number).cloned()
+    }
+
+    /// Whether a request that is pending for `index` is one that nobody in there has heard of.
+    pub(crate) fn is_unheard_within(&self, index: ScopeIndex) -> bool {
+        let Some(number) = self.pending(index) else {
+            return false;
+        };
+        // An account in there may know of it, and not have settled yet.
+        !self.from(index).any(|at| {
+            self.cold_of(at)
+                .is_some_and(|cold| cold.border.has_account() && cold.requests.heard >= number)
+        })
+    }
+
+    // ---- they are heard of ----
+
+    /// Uses up what is pending for an await under `index`, if anything is (C7).
+    pub(crate) fn take_pending(&mut self, index: ScopeIndex) -> Option<u64> {
+        let latest = self.pending(index)?;
+        self.delivered(index, latest);
+        Some(latest)
+    }
+
+    /// An await under `index` returned `number`: it, and what it merged with, is used up (C2).
+    pub(crate) fn delivered(&mut self, index: ScopeIndex, number: u64) {
+        let mut at = index;
+        while at.is_made() {
+            let outer = self.outer(at);
+            if let Some(Cold {
+                requests, border, ..
+            }) = self.cold.get_mut(self.scopes[at.0 as usize].cold as usize)
+            {
+                requests.heard = requests.heard.max(number);
+                if border.has_account() {
+                    return;
+                }
+            }
+            at = outer;
+        }
+    }
+
+    /// What was heard in a scope with an account is heard around it.
+    pub(crate) fn settle_account(&mut self, index: ScopeIndex) {
+        let Some(cold) = self.cold_of(index) else {
+            return;
+        };
+        if cold.border.has_account() && cold.requests.heard > 0 {
+            let heard = cold.requests.heard;
+            self.delivered(self.outer(index), heard);
+        }
+    }
+
+    // ---- what became of them ----
+
+    /// Whether a request that was made at `index` itself is pending there.
+    pub(crate) fn is_asked(&self, index: ScopeIndex) -> bool {
+        self.cold_of(index)
+            .is_some_and(|Cold { requests, .. }| requests.made > requests.heard)
+    }
+
+    /// The last request made at `index`; 0 is none.
+    pub(crate) fn last_request(&self, index: ScopeIndex) -> u64 {
+        self.cold_of(index).map_or(0, |cold| cold.requests.made)
+    }
+
+    /// Whether a request from further out arrived after this scope began: then whoever made that
+    /// one decides what the caller sees (C8).
+    pub(crate) fn asked_from_outside(&self, index: ScopeIndex) -> bool {
+        let began = self.cold_of(index).map_or(0, |cold| cold.requests.began);
+        self.outwards(self.outer(index))
+            .any(|outer| self.last_request(outer) > began)
+    }
+
+    /// Whether the request `number` was made at `index` or further out, and is the last one there.
+    pub(crate) fn is_from_above(&self, index: ScopeIndex, number: u64) -> bool {
+        self.outwards(index)
+            .any(|at| self.last_request(at) == number)
+    }
+
+    /// The same, if there may have been others since. (Of a request that was made elsewhere this may
+    /// be true where a later one was made here, which covers what that one does.)
+    pub(crate) fn may_be_from_above(&self, index: ScopeIndex, number: u64) -> bool {
+        let mut colds = self.outwards(index).filter_map(|at| self.cold_of(at));
+        colds.any(|Cold { requests, .. }| requests.began < number && number <= requests.made)
+    }
+
+    // ---- of tasks ----
+
+    pub(crate) fn count_cancel(&mut self, root: ScopeIndex) {
+        let requests = &mut self.cold(root).requests;
+        requests.cancelling = requests.cancelling.saturating_add(1);
+    }
+
+    pub(crate) fn cancelling(&self, root: ScopeIndex) -> u32 {
+        self.cold_of(root)
+            .map_or(0, |cold| cold.requests.cancelling)
+    }
+
+    /// The last request to a task came from who awaits it.
+    pub(crate) fn note_forwarded(&mut self, root: ScopeIndex) {
+        let requests = &mut self.cold(root).requests;
+        requests.forwarded = requests.made;
+    }
+
+    /// Whether the last request that came from there is used up.
+    pub(crate) fn has_heard_forwarded(&self, root: ScopeIndex) -> bool {
+        self.cold_of(root).is_some_and(|Cold { requests, .. }| {
+            requests.forwarded != 0 && requests.heard >= requests.forwarded
+        })
+    }
+
+    /// Whether a task was asked to stop, and an await has returned that.
+    pub(crate) fn has_heard_last(&self, root: ScopeIndex) -> bool {
+        self.cold_of(root).is_some_and(|Cold { requests, .. }| {
+            requests.cancelling > 0 && requests.heard >= requests.made
+        })
+    }
+}
