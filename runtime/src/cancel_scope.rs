@@ -173,7 +173,7 @@ impl CancelScope {
             Poll::Ready(output) => Polled::Ready(output),
             Poll::Pending => match self.pending(cx.waker()) {
                 // One that yields has nothing registered, and goes on.
-                Waits::Heard => Polled::Pending,
+                Waits::Heard | Waits::Nudged => Polled::Pending,
                 _ if current::has_yielded(yields) => Polled::Pending,
                 Waits::Deaf if self.is_fired() => Polled::Abandoned,
                 Waits::Deaf => Polled::Deaf,

@@ -5,6 +5,7 @@
 //! nothing is looked for, and nothing copied.
 
 use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -27,7 +28,25 @@ type Values = BTreeMap<usize, Rc<dyn Any>>;
 
 /// Those of all scopes that have any.
 #[derive(Default)]
-pub(crate) struct Contexts(BTreeMap<u32, Values>);
+pub(crate) struct Contexts {
+    by_scope: RefCell<BTreeMap<u32, Values>>,
+    /// Whether some scope has: asked whenever a task or a scope begins or ends.
+    any: Cell<bool>,
+}
+
+impl Contexts {
+    /// Whether no variable is set anywhere.
+    pub(crate) const fn is_empty(&self) -> bool {
+        !self.any.get()
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut BTreeMap<u32, Values>) -> R) -> R {
+        let mut by_scope = self.by_scope.borrow_mut();
+        let result = change(&mut by_scope);
+        self.any.set(!by_scope.is_empty());
+        result
+    }
+}
 
 /// A variable whose value code further in sees, and the tasks that it makes (Python's
 /// `ContextVar`).
@@ -76,7 +95,7 @@ impl<T: Clone + 'static> ContextVar<T> {
     pub fn get(&'static self) -> Option<T> {
         let value = current::with(|current| {
             let (runtime, current) = current?;
-            if runtime.contexts().0.is_empty() {
+            if runtime.contexts().is_empty() {
                 return None;
             }
             let scope = runtime.scope_here(current);
@@ -206,44 +225,39 @@ impl Drop for Dropped {
 
 impl Runtime {
     fn find_value(&self, scope: ScopeIndex, key: usize) -> Option<Rc<dyn Any>> {
-        let (contexts, core) = (self.contexts(), self.core());
+        let (by_scope, core) = (self.contexts().by_scope.borrow(), self.core());
         let mut scopes = core.scopes.with_parents(scope);
-        scopes.find_map(|at| contexts.0.get(&at.get())?.get(&key).cloned())
+        scopes.find_map(|at| by_scope.get(&at.get())?.get(&key).cloned())
     }
 
     /// Gives the old value, to be dropped where nothing is borrowed.
     fn set_value(&self, scope: ScopeIndex, key: usize, value: Rc<dyn Any>) -> Option<Rc<dyn Any>> {
-        let mut contexts = self.contexts();
-        contexts
-            .0
-            .entry(scope.get())
-            .or_default()
-            .insert(key, value)
+        self.contexts()
+            .change(|by_scope| by_scope.entry(scope.get()).or_default().insert(key, value))
     }
 
     /// What a task begins with that is made under `scope`.
     pub(crate) fn inherit_context(&self, scope: ScopeIndex, root: impl FnOnce() -> ScopeIndex) {
         let mut inherited = Values::new();
-        let (mut contexts, core) = (self.contexts(), self.core());
+        let (by_scope, core) = (self.contexts().by_scope.borrow(), self.core());
         for at in core.scopes.with_parents(scope) {
-            for (key, value) in contexts.0.get(&at.get()).into_iter().flatten() {
+            for (key, value) in by_scope.get(&at.get()).into_iter().flatten() {
                 inherited.entry(*key).or_insert_with(|| value.clone());
             }
         }
-        drop(core);
+        drop((by_scope, core));
         if !inherited.is_empty() {
-            contexts.0.insert(root().get(), inherited);
+            let root = root().get();
+            self.contexts()
+                .change(|by_scope| by_scope.insert(root, inherited));
         }
     }
 
     /// A scope ends: its values are to be dropped once it has.
     pub(crate) fn take_context(&self, scope: ScopeIndex) -> impl Drop + use<> {
-        let values = self.contexts().0.remove(&scope.get());
+        let values = self
+            .contexts()
+            .change(|by_scope| by_scope.remove(&scope.get()));
         Dropped(values.unwrap_or_default().into_values().collect())
-    }
-
-    /// Whether no variable is set anywhere.
-    pub(crate) fn has_no_context(&self) -> bool {
-        self.contexts().0.is_empty()
     }
 }

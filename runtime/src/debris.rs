@@ -61,6 +61,11 @@ impl Debris {
         self.0.push(item);
     }
 
+    /// Has a waker woken, if there is one.
+    pub(crate) fn wake(&mut self, waker: Option<Waker>) {
+        self.0.extend(waker.map(Item::Wake));
+    }
+
     /// Has a waker dropped that is not needed any more: only one that is not ours, since dropping
     /// ours does nothing.
     pub(crate) fn drop_waker(&mut self, waker: Option<Waker>) {

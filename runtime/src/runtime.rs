@@ -55,7 +55,7 @@ pub(crate) struct Runtime {
     /// The event descriptor has been asked for: another loop drives this one.
     embedded: Cell<bool>,
     woken: RefCell<Vec<u32>>,
-    contexts: RefCell<Contexts>,
+    contexts: Contexts,
     debug: Option<Debug>,
     /// The task that is woken when another one ends; `NO_TASK` is none.
     watcher: Cell<u32>,
@@ -79,7 +79,7 @@ impl Runtime {
             ended: Cell::new(false),
             embedded: Cell::new(false),
             woken: RefCell::new(Vec::new()),
-            contexts: RefCell::default(),
+            contexts: Contexts::default(),
             debug: Debug::new(debug),
             watcher: Cell::new(NO_TASK),
         });
@@ -107,8 +107,8 @@ impl Runtime {
         self.debug.as_ref()
     }
 
-    pub(crate) fn contexts(&self) -> RefMut<'_, Contexts> {
-        self.contexts.borrow_mut()
+    pub(crate) const fn contexts(&self) -> &Contexts {
+        &self.contexts
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -427,14 +427,10 @@ impl Runtime {
     /// heard there.
     pub(crate) fn close_scope(&self, key: ScopeKey, settle: bool) -> Closed {
         if self.core().scopes.at(key.index).first_join != NO_TASK {
-            if self.core().scopes.is_stopped_branch(key.index) {
-                self.leave_joins(key); // They are left running.
-            } else {
-                self.hand_joins_on(key);
-            }
+            self.end_joins(key);
         }
         // Taken out before another scope has the place, and dropped last.
-        let _values = (!self.has_no_context()).then(|| self.take_context(key.index));
+        let _values = (!self.contexts.is_empty()).then(|| self.take_context(key.index));
         let (closed, waker) = self.with_core(|core| core.close_scope(key, settle));
         if let Some(waker) = waker
             && TaskNumber::of(&waker).is_none()
@@ -442,6 +438,15 @@ impl Runtime {
             quietly(|| drop(waker));
         }
         closed
+    }
+
+    #[cold]
+    fn end_joins(&self, key: ScopeKey) {
+        if self.core().scopes.is_stopped_branch(key.index) {
+            self.leave_joins(key); // They are left running.
+        } else {
+            self.hand_joins_on(key);
+        }
     }
 
     // ---- leaves ----

@@ -331,10 +331,16 @@ impl Core {
     }
 
     /// The same, for a task that is awaited under `scope`.
+    #[inline]
     pub(crate) fn pending_for_tasks(&mut self, scope: ScopeIndex) -> Option<u64> {
         if self.scopes.is_quiet() {
             return None;
         }
+        self.look_for_tasks(scope)
+    }
+
+    #[cold]
+    fn look_for_tasks(&mut self, scope: ScopeIndex) -> Option<u64> {
         self.nearest_deadline(scope);
         self.scopes.pending_for_tasks(scope)
     }

@@ -31,6 +31,8 @@ pub(crate) struct Closed {
 pub(crate) enum Waits {
     /// It has not been asked to stop, or will hear of it.
     Heard,
+    /// It was asked, and is to be polled once more.
+    Nudged,
     /// It was asked, and waits for nothing that could tell it so.
     Deaf,
 }
@@ -51,10 +53,9 @@ impl Core {
     pub(super) fn fire(&mut self, scope: ScopeIndex) -> u64 {
         self.scopes.cold(scope).fired = true;
         self.disarm_scope(scope);
-        if let Some(waker) = self.scopes.cold(scope).waker.take() {
-            // With no leaf below, nobody else would be woken.
-            self.debris.push(Item::Wake(waker));
-        }
+        // With no leaf below, nobody else would be woken.
+        let waker = self.scopes.take_waker(scope);
+        self.debris.wake(waker);
         // If somebody further out has asked as well, that one decides what is seen (C8).
         let unheard = self.scopes.is_unheard_within(scope);
         let reason = unheard.then(|| self.scopes.pending_reason(scope)).flatten();
@@ -101,10 +102,9 @@ impl Core {
         let for_tasks = !self.scopes.is_branch(made_at);
         for at in self.scopes.from(scope) {
             // With no leaf there nobody else would be woken who could drop what is foreign.
-            if self.scopes.at(at).first_leaf == NO_SLOT
-                && let Some(waker) = self.scopes.take_waker(at)
-            {
-                self.debris.push(Item::Wake(waker));
+            if self.scopes.at(at).first_leaf == NO_SLOT {
+                let waker = self.scopes.take_waker(at);
+                self.debris.wake(waker);
             }
             if for_tasks && self.scopes.at(at).first_join != NO_TASK {
                 let key = self.scopes.key_of(at);
@@ -160,9 +160,8 @@ impl Core {
         }
         let slot = self.table.slot(key);
         slot.cause = latest;
-        if let Some(waker) = slot.waker.take() {
-            self.debris.push(Item::Wake(waker));
-        }
+        let waker = slot.waker.take();
+        self.debris.wake(waker);
     }
 
     /// An operation that waits for its place ends here: the kernel never saw it (R8).
@@ -214,7 +213,10 @@ impl Core {
         let scope = slot.scope;
         slot.carrier = false;
         // Who is woken by this need not poll the scope: it hears of its deadline by a timer now.
-        self.lose_carrier(timed, generation);
+        self.lose_carrier(ScopeKey {
+            index: timed,
+            generation,
+        });
         if !is_stopped(res) || asked {
             return;
         }
@@ -320,15 +322,17 @@ impl Core {
         let slot = self.table.slot(key);
         if slot.carrier {
             slot.carrier = false;
-            let (timed, generation) = (ScopeIndex::new(slot.word), slot.res as u32);
-            self.lose_carrier(timed, generation);
+            let timed = ScopeKey {
+                index: ScopeIndex::new(slot.word),
+                generation: slot.res as u32,
+            };
+            self.lose_carrier(timed);
         }
     }
 
     /// Arms the scope's own timer when the loop is about to sleep, unless another operation
     /// carries the deadline by then.
-    fn lose_carrier(&mut self, index: ScopeIndex, generation: u32) {
-        let key = ScopeKey { index, generation };
+    fn lose_carrier(&mut self, key: ScopeKey) {
         if let Some(scope) = self.scopes.find(key) {
             scope.carrier = NO_SLOT;
             await_timer(scope, &mut self.arming, key);
@@ -425,28 +429,28 @@ impl Core {
     /// Closes a scope: leaves that live on belong to its parent now. `settle`: what was heard in there
     /// shows outside. Gives its waker, to be dropped where nothing is borrowed.
     pub(crate) fn close_scope(&mut self, key: ScopeKey, settle: bool) -> (Closed, Option<Waker>) {
-        let parent = self.scopes.at(key.index).parent;
-        let unheard = self.scopes.is_asked(key.index);
-        let timed_out = self.is_timed_out(key);
-        let own_request = self.scopes.last_request(key.index);
-        let mut leaf = self.scopes.at(key.index).first_leaf;
-        while leaf != NO_SLOT {
-            let next = self.table.at(leaf).next;
-            self.unlink(leaf);
-            self.link(leaf, parent);
-            // A multishot that is not waited for any more, by hand: the next wait was not asked.
-            let slot = self.table.at(leaf);
-            if slot.kind == Kind::Multishot && slot.is_in_flight() && slot.cause == own_request {
-                slot.cause = 0;
+        let index = key.index;
+        let parent = self.scopes.at(index).parent;
+        let mut closed = Closed {
+            timed_out: false,
+            unheard: false,
+        };
+        if !self.scopes.is_nobody_asked() {
+            closed.timed_out = self.is_timed_out(key);
+            closed.unheard = self.scopes.is_asked(index);
+            if settle {
+                self.scopes.settle_account(index);
             }
-            leaf = next;
         }
-        self.disarm_scope(key.index);
-        if settle {
-            self.scopes.settle_account(key.index);
+        if self.scopes.at(index).first_leaf != NO_SLOT {
+            self.hand_leaves_on(index, parent);
         }
-        let shield = self.scopes.is_shield(key.index);
-        let waker = self.scopes.close(key.index);
+        let cold = self.scopes.cold_of(index);
+        let (armed, shield) = cold.map_or((false, false), |cold| (cold.armed, cold.is_shield()));
+        if armed {
+            self.disarm_scope(index);
+        }
+        let waker = self.scopes.close(index);
         // What had begun behind the shield is in front of it now.
         if shield && parent.is_made() {
             self.spread_pending(parent, parent);
@@ -458,41 +462,67 @@ impl Core {
             }
             self.arming.pop();
         }
-        (Closed { timed_out, unheard }, waker)
+        (closed, waker)
+    }
+
+    #[cold]
+    fn hand_leaves_on(&mut self, index: ScopeIndex, parent: ScopeIndex) {
+        let own_request = self.scopes.last_request(index);
+        let mut leaf = self.scopes.at(index).first_leaf;
+        while leaf != NO_SLOT {
+            let next = self.table.at(leaf).next;
+            self.unlink(leaf);
+            self.link(leaf, parent);
+            // A multishot that is not waited for any more, by hand: the next wait was not asked.
+            let slot = self.table.at(leaf);
+            if slot.kind == Kind::Multishot && slot.is_in_flight() && slot.cause == own_request {
+                slot.cause = 0;
+            }
+            leaf = next;
+        }
     }
 
     /// A scope's body is pending: `waker` is woken when it fires, or somebody further out asks, and
     /// no leaf is.
     pub(crate) fn scope_pending(&mut self, key: ScopeKey, waker: Waker) -> Waits {
-        let mut waits = Waits::Heard;
-        let fired = self.scopes.cold(key.index).fired;
-        if fired || (!self.scopes.is_nobody_asked() && self.scopes.is_unheard_within(key.index)) {
-            let left = self.leaves(key.index);
-            let nudges = left == Leaves::Done;
-            let nudged = std::mem::replace(&mut self.scopes.cold(key.index).nudged, nudges);
-            if nudges && !nudged {
-                // What is done and not fetched is fetched by the next poll, or never.
-                self.debris.push(Item::Wake(waker));
-                return Waits::Heard;
-            }
-            if left != Leaves::Waiting {
-                waits = Waits::Deaf;
-            }
-        }
-        let scope = self.scopes.cold(key.index);
-        let old = if fired {
-            Some(waker)
+        let waits = if self.scopes.is_nobody_asked() {
+            Waits::Heard
         } else {
-            scope.waker.replace(waker)
+            self.waits_when_asked(key.index)
         };
+        let scope = self.scopes.cold(key.index);
+        let old = scope.waker.replace(waker);
         let carrier = scope.carrier;
-        // One that can't be stopped completes late, and others must not wait for that.
-        if carrier != NO_SLOT && !self.waits_alone(carrier, key.index) {
-            self.scopes.cold(key.index).carrier = NO_SLOT;
+        if carrier == NO_SLOT {
+            await_timer(scope, &mut self.arming, key);
+        } else if !self.waits_alone(carrier, key.index) {
+            // One that can't be stopped completes late, and others must not wait for that.
+            self.lose_carrier(key);
         }
-        await_timer(self.scopes.cold(key.index), &mut self.arming, key);
         self.debris.drop_waker(old);
+        if waits == Waits::Nudged {
+            let waker = self.scopes.take_waker(key.index);
+            self.debris.wake(waker);
+        }
         waits
+    }
+
+    /// How a body waits if somebody was asked.
+    #[cold]
+    fn waits_when_asked(&mut self, index: ScopeIndex) -> Waits {
+        let fired = self.scopes.cold(index).fired;
+        if !fired && !self.scopes.is_unheard_within(index) {
+            return Waits::Heard;
+        }
+        let left = self.leaves(index);
+        // What is done and not fetched is fetched by the next poll, or never.
+        let nudges = left == Leaves::Done;
+        let nudged = std::mem::replace(&mut self.scopes.cold(index).nudged, nudges);
+        match left {
+            Leaves::Waiting => Waits::Heard,
+            Leaves::Done if !nudged => Waits::Nudged,
+            Leaves::Done | Leaves::None => Waits::Deaf,
+        }
     }
 
     /// Whether a request is pending in `scope` that nobody in there has heard of, and nothing that is

@@ -124,6 +124,12 @@ pub(crate) struct Cold {
     pub(crate) armed: bool,
 }
 
+impl Cold {
+    pub(crate) fn is_shield(&self) -> bool {
+        self.border == Border::Shield
+    }
+}
+
 const NO_COLD: u32 = u32::MAX;
 
 /// The scopes, in one block that grows, as the slots are.
@@ -178,11 +184,13 @@ impl Scopes {
         self.link(index, parent);
         if deadline != Deadline::NEVER || border != Border::Open || self.asked > 0 {
             self.timed += usize::from(deadline != Deadline::NEVER);
-            let began = self.began(parent);
             let cold = self.cold(index);
             cold.deadline = deadline;
             cold.border = border;
-            cold.requests.began = began;
+            if self.asked > 0 {
+                let began = self.began(parent);
+                self.begin_anew(index, began);
+            }
         }
         ScopeKey { index, generation }
     }

@@ -100,7 +100,7 @@ impl<'a> TaskBuilder<'a> {
         let runtime = current::with(|current| {
             let (runtime, current) = current?;
             runtime.spawn(cell.clone());
-            if !runtime.has_no_context() && !cell.is_done() {
+            if !runtime.contexts().is_empty() && !cell.is_done() {
                 let scope = runtime.scope_here(current);
                 runtime.inherit_context(scope, || runtime.root_scope(&cell));
             }
