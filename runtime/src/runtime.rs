@@ -187,11 +187,11 @@ impl Runtime {
             let Some((cell, generation)) = self.tasks().pop() else {
                 return;
             };
-            self.poll_task(cell, generation);
+            self.poll_task(&cell, generation);
         }
     }
 
-    fn poll_task(&self, cell: TaskCell, generation: u32) {
+    fn poll_task(&self, cell: &TaskCell, generation: u32) {
         let index = cell.header().index.get();
         current::set(index, cell.header().scope.get());
         let waker: ManuallyDrop<Waker> =
@@ -199,20 +199,20 @@ impl Runtime {
         let mut cx = Context::from_waker(&waker);
         let done = match &self.debug {
             None => cell.poll(&mut cx),
-            Some(debug) => debug.watch(self, &cell, || cell.poll(&mut cx)),
+            Some(debug) => debug.watch(self, cell, || cell.poll(&mut cx)),
         };
         current::set(NO_TASK, ScopeIndex::NONE);
         if done {
             self.end_task(cell);
-        } else if self.is_aborted(&cell) {
-            self.discard(&cell);
+        } else if self.is_aborted(cell) {
+            self.discard(cell);
         }
     }
 
-    /// The task's future is done, or gone.
-    fn end_task(&self, cell: TaskCell) {
+    /// The task's future is done, or gone. So may the task be, afterwards.
+    fn end_task(&self, cell: &TaskCell) {
         // Done, and in no list, before anything that user code may look at in between.
-        self.unlink_join(&cell);
+        self.unlink_join(cell);
         let joiner = cell.finish();
         let ours = self.tasks().remove(cell.header().index.get());
         let scope = cell.header().scope.replace(ScopeIndex::NONE);
@@ -224,8 +224,7 @@ impl Runtime {
             }
             self.close_scope(key, true);
         }
-        self.end_join(&cell, heard);
-        drop(ours);
+        self.end_join(cell, heard);
         if let Some(joiner) = joiner {
             self.wake_joiner(joiner);
         }
@@ -233,14 +232,12 @@ impl Runtime {
             let watcher = self.watcher.replace(NO_TASK);
             self.tasks().wake_index(watcher);
         }
-        if cell.is_last() {
+        if let Some(ours) = ours.filter(TaskCell::is_last) {
             if self.debug.is_some() {
-                Debug::look_at_output(&cell);
+                Debug::look_at_output(&ours);
             }
             // Nobody has a handle: the output goes, by user code.
-            quietly(|| drop(cell));
-        } else {
-            drop(cell); // Not later: what is settled may drop the handles.
+            quietly(|| drop(ours));
         }
         self.settle();
     }
@@ -331,7 +328,7 @@ impl Runtime {
     pub(crate) fn discard(&self, cell: &TaskCell) {
         let _entered = Entered::new(self);
         cell.discard();
-        self.end_task(cell.clone());
+        self.end_task(cell);
     }
 
     /// For awaits that finish at once: whether a request to stop is pending (C7).
@@ -626,7 +623,7 @@ impl Runtime {
             };
             current::set(NO_TASK, ScopeIndex::NONE);
             cell.discard();
-            self.end_task(cell);
+            self.end_task(&cell);
         }
         for call in self.inbox.take_calls(self.id) {
             quietly(|| drop(call));

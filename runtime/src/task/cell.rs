@@ -15,6 +15,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
@@ -277,6 +278,14 @@ impl TaskCell {
         if asked.get() == Asked::Nothing {
             asked.set(Asked::ToStop);
         }
+    }
+
+    /// The cell, as long as another reference is there, without counting that.
+    ///
+    /// # Safety
+    /// Not used any more once the last reference that is counted has gone.
+    pub(crate) unsafe fn uncounted(&self) -> ManuallyDrop<Self> {
+        ManuallyDrop::new(Self(self.0))
     }
 
     /// Whether this is the only reference.

@@ -1,6 +1,7 @@
 //! The tasks of a runtime, and which of them are ready to run.
 
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 
 use slab::Slab;
 
@@ -116,8 +117,8 @@ impl Tasks {
         }
     }
 
-    /// The next task to run, with its generation.
-    pub(crate) fn pop(&mut self) -> Option<(TaskCell, u32)> {
+    /// The next task to run, with its generation; it is the caller's until it is removed from here.
+    pub(crate) fn pop(&mut self) -> Option<(ManuallyDrop<TaskCell>, u32)> {
         loop {
             let index = self.ready.pop_front()?;
             // Vacant if it ended otherwise; if another task has its place it is queued itself.
@@ -126,7 +127,9 @@ impl Tasks {
                     continue;
                 }
                 entry.queued = false;
-                let task = (entry.cell.clone(), entry.generation);
+                // SAFETY: the reference here is counted until `remove`, and no task is removed while
+                // it is polled (R10).
+                let task = (unsafe { entry.cell.uncounted() }, entry.generation);
                 self.touch_next();
                 return Some(task);
             }
