@@ -5,6 +5,7 @@ mod common;
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use common::*;
 use coring::sim::Script;
 use coring::sync::{Condition, Event, Lock};
 use coring::{
-    BufResult, TaskGroup, TaskRef, checkpoint, create_task, current_task, gather, is_cancelled,
-    now, shielded, sleep, task_group, timeout, wait_for, yield_now,
+    BufResult, TaskGroup, TaskRef, checkpoint, create_task, current_task, gather, gather_all,
+    is_cancelled, now, shielded, sleep, task_group, timeout, wait_for, yield_now,
 };
 use futures_util::future::join;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -340,6 +341,90 @@ each_driver! {
             yield_now().await.expect("nobody cancels");
             task.cancel();
             assert!(is_cancelled(&error_of(task.await)));
+        });
+    }
+
+    /// A group that fails does not say that it was asked to stop. The sibling that was told is not
+    /// told again for that.
+    fn c2_sibling_of_a_group_that_fails_hears_once(world) {
+        let step = world.short(1);
+        world.run(async {
+            let fails = task_group(async move |group: TaskGroup<io::Error>| {
+                group.create_task(async move {
+                    sleep(LONG).await.expect_err("it is asked to stop");
+                    shielded(sleep(step)).await?;
+                    Err::<(), _>(io::Error::other("after all"))
+                });
+                Ok(())
+            });
+            let listens = async move {
+                let told = error_of(sleep(LONG).await);
+                sleep(4 * step).await.expect("it was told");
+                told
+            };
+            let task = begun(join(fails, listens)).await;
+            task.cancel();
+            let (failed, told) = task.await;
+            assert_eq!(failed.expect_err("it does").errors.len(), 1);
+            assert!(is_cancelled(&told));
+        });
+    }
+
+    fn c2_request_that_was_heard_in_a_group_that_is_dropped_is_heard_behind_it(world) {
+        let step = world.short(1);
+        world.run(async {
+            let task = begun(async move {
+                let dropped = task_group(async |_: TaskGroup<io::Error>| {
+                    assert!(is_cancelled(&error_of(sleep(LONG).await)));
+                    sleep(LONG).await
+                });
+                let other = shielded(sleep(step));
+                futures_util::future::select(pin!(dropped), pin!(other)).await;
+                sleep(LONG).await
+            })
+            .await;
+            task.cancel();
+            assert!(is_cancelled(&error_of(task.await)));
+        });
+    }
+
+    /// The branches that were not polled by then are told as well.
+    fn c2_request_that_the_first_branch_makes_is_heard_by_those_behind_it(world) {
+        world.run(async {
+            let yields = |asks: bool| async move {
+                if asks {
+                    current_task().cancel();
+                }
+                let heard = error_of(yield_now().await);
+                yield_now().await.expect("it was told");
+                heard
+            };
+            let all = gather_all([true, false, false].map(yields)).return_exceptions();
+            for heard in create_task(all).await {
+                assert!(is_cancelled(&heard));
+            }
+            let both = async move { gather!(yields(true), yields(false)).return_exceptions().await };
+            let (one, other) = create_task(both).await;
+            assert!(is_cancelled(&one) && is_cancelled(&other));
+        });
+    }
+
+    fn c2_request_between_two_polls_is_heard_by_each_branch_that_yields(world) {
+        world.run(async {
+            let yields = || async {
+                let mut turns = 0;
+                while yield_now().await.is_ok() {
+                    turns += 1;
+                }
+                yield_now().await.expect("it was told");
+                turns
+            };
+            let all = gather_all([yields(), yields(), yields()]).return_exceptions();
+            let task = begun(all).await;
+            yield_now().await.expect("nobody asks this one");
+            task.cancel();
+            let turns = task.await;
+            assert!(turns.iter().all(|&turns| turns > 0), "{turns:?}");
         });
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::*;
 use coring::{
-    BufResult, Timers, create_task, is_cancelled, is_timed_out, now, ok, sleep, timeout,
+    BufResult, Timers, create_task, is_cancelled, is_timed_out, now, ok, shielded, sleep, timeout,
     timeout_at, wait_for, yield_now,
 };
 
@@ -48,6 +48,44 @@ each_driver! {
             let deadline = begin + world.short(1);
             timeout_at(deadline, sleep(Duration::MAX)).await.expect_err("it never ends");
             assert!(now() >= deadline);
+        });
+    }
+
+    /// What stopped the body is the inner limit, although the outer one passes in the clean-up.
+    fn c8_limit_that_was_heard_is_over_though_another_passes_in_a_shield(world) {
+        let step = world.short(1);
+        world.run(async {
+            let cleans_up = || async move {
+                let told = sleep(LONG).await;
+                shielded(sleep(4 * step)).await?;
+                told
+            };
+            let inner = timeout(2 * step, timeout(step, cleans_up())).await;
+            let expired = inner.expect("nobody in there heard of it");
+            let told = expired.expect_err("it was heard of").late.expect("by the body");
+            assert!(is_cancelled(&error_of(told)));
+            let limited = wait_for(wait_for(cleans_up(), step), 2 * step).await;
+            assert!(is_timed_out(&error_of(limited)));
+        });
+    }
+
+    fn c2_request_that_comes_in_the_clean_up_of_a_limit_is_heard_behind_it(world) {
+        let step = world.short(1);
+        world.run(async {
+            let task = create_task(async move {
+                let limited = async {
+                    let told = sleep(LONG).await;
+                    shielded(sleep(4 * step)).await?;
+                    told
+                };
+                let limited = wait_for(limited, step).await;
+                (limited, sleep(LONG).await)
+            });
+            sleep(3 * step).await.expect("nobody asks this one");
+            task.cancel();
+            let (limited, behind) = task.await;
+            assert!(is_timed_out(&error_of(limited)));
+            assert!(is_cancelled(&error_of(behind)));
         });
     }
 

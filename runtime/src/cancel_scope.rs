@@ -54,6 +54,33 @@ pub enum Polled<T> {
     Deaf,
 }
 
+/// What branches have to hear of that begin together, though one may have heard of it before
+/// another begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since {
+    runtime: RuntimeId,
+    /// The last request that is nothing to them.
+    requests: u64,
+}
+
+impl Since {
+    pub(crate) fn now() -> Self {
+        current::with(|current| {
+            let (runtime, requests) = match current {
+                Some((runtime, _)) if runtime.core().scopes.is_nobody_asked() => {
+                    (runtime.id(), runtime.core().scopes.requests())
+                }
+                Some((runtime, current)) => {
+                    let scope = runtime.scope_here(current);
+                    (runtime.id(), runtime.core().scopes.began(scope))
+                }
+                None => (RuntimeId::NONE, 0),
+            };
+            Self { runtime, requests }
+        })
+    }
+}
+
 /// How a [`CancelScope`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -123,6 +150,30 @@ impl CancelScope {
         }
     }
 
+    /// Opens it here, if anybody was asked to stop since: as if it had been open by then.
+    pub(crate) fn begin_since(&mut self, since: Since) {
+        if self.stage != Stage::New {
+            return;
+        }
+        current::with(|current| {
+            let Some((runtime, current)) = current.filter(|&(at, _)| at.id() == since.runtime)
+            else {
+                return;
+            };
+            if runtime.core().scopes.requests() > since.requests {
+                let outer = runtime.scope_here(current);
+                // Asked by a sibling before it began: not before it knows who else asked.
+                let deadline = std::mem::replace(&mut self.deadline, Deadline::NEVER);
+                self.open_below(runtime, outer);
+                let mut core = runtime.core();
+                core.scopes.begin_anew(self.key.index, since.requests);
+                if deadline.is_zero() {
+                    core.cancel_scope(self.key); // Nothing is in it that would have to be told.
+                }
+            }
+        });
+    }
+
     /// Opens it here, and names it for who is in it, or elsewhere on this thread: to ask it to
     /// stop, and to move its deadline, which counts from now on. It does not travel into the kernel
     /// with operations then, so that is slower than a deadline that stays.
@@ -171,10 +222,11 @@ impl CancelScope {
         drop(inside);
         match polled {
             Poll::Ready(output) => Polled::Ready(output),
+            // One that yields has nothing registered, and goes on.
+            Poll::Pending if self.can_stay_new() && current::has_yielded(yields) => Polled::Pending,
             Poll::Pending => match self.pending(cx.waker()) {
-                // One that yields has nothing registered, and goes on.
                 Waits::Heard | Waits::Nudged => Polled::Pending,
-                _ if current::has_yielded(yields) => Polled::Pending,
+                Waits::Deaf if current::has_yielded(yields) => Polled::Pending,
                 Waits::Deaf if self.is_fired() => Polled::Abandoned,
                 Waits::Deaf => Polled::Deaf,
             },
@@ -185,8 +237,9 @@ impl CancelScope {
     fn enter(&mut self) -> Option<ScopeIndex> {
         current::with(|current| {
             let (runtime, current) = current?;
-            let lazy =
-                self.stage == Stage::New && self.border == Border::Open && self.deadline.can_wait();
+            let lazy = self.stage == Stage::New
+                && matches!(self.border, Border::Open | Border::Branch)
+                && self.deadline.can_wait();
             // Where somebody is asked, it must be known when the scope began.
             if lazy && runtime.core().scopes.is_nobody_asked() {
                 // Nothing is made for a body that does not wait.
@@ -196,6 +249,7 @@ impl CancelScope {
                 let outer = current.scope.replace(ScopeIndex::LAZY);
                 current.lazy_outer.set(outer);
                 current.lazy_deadline.set(self.deadline);
+                current.lazy_border.set(self.border);
                 return Some(outer);
             }
             let outer = runtime.scope_here(current);
@@ -210,6 +264,11 @@ impl CancelScope {
             current.scope.set(self.key.index);
             Some(outer)
         })
+    }
+
+    /// Whether it need not be opened for a body that runs again: no span begins to count.
+    fn can_stay_new(&self) -> bool {
+        self.stage == Stage::New && self.border == Border::Branch
     }
 
     fn open_below(&mut self, runtime: &Runtime, outer: ScopeIndex) {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::inbox::{Inbox, RuntimeId};
 use crate::runtime::Runtime;
-use crate::scope::{Deadline, ScopeIndex};
+use crate::scope::{Border, Deadline, ScopeIndex};
 
 pub(crate) struct Current {
     /// Null outside of `turn`.
@@ -16,9 +16,10 @@ pub(crate) struct Current {
     pub(crate) task: Cell<u32>,
     /// The scope that is being polled; `NONE` while the task has no scope yet.
     pub(crate) scope: Cell<ScopeIndex>,
-    /// What `scope` is while that is `LAZY`: the one around it, and its deadline.
+    /// What `scope` is while that is `LAZY`: the one around it, its deadline and its border.
     pub(crate) lazy_outer: Cell<ScopeIndex>,
     pub(crate) lazy_deadline: Cell<Deadline>,
+    pub(crate) lazy_border: Cell<Border>,
     /// How often something of ours has let other tasks run: what it waits for is no leaf.
     pub(crate) yields: Cell<u32>,
 }
@@ -50,6 +51,7 @@ thread_local! {
             scope: Cell::new(ScopeIndex::NONE),
             lazy_outer: Cell::new(ScopeIndex::NONE),
             lazy_deadline: Cell::new(Deadline::NEVER),
+            lazy_border: Cell::new(Border::Open),
             yields: Cell::new(0),
         }
     };
@@ -128,7 +130,7 @@ pub(crate) struct Entered<'a> {
     outer: *const Runtime,
     outer_task: u32,
     outer_scope: ScopeIndex,
-    outer_lazy: (ScopeIndex, Deadline),
+    outer_lazy: (ScopeIndex, Deadline, Border),
     _runtime: PhantomData<&'a Runtime>,
 }
 
@@ -138,7 +140,11 @@ impl<'a> Entered<'a> {
             outer: current.runtime.replace(runtime),
             outer_task: current.task.replace(NO_TASK),
             outer_scope: current.scope.replace(ScopeIndex::NONE),
-            outer_lazy: (current.lazy_outer.get(), current.lazy_deadline.get()),
+            outer_lazy: (
+                current.lazy_outer.get(),
+                current.lazy_deadline.get(),
+                current.lazy_border.get(),
+            ),
             _runtime: PhantomData,
         })
     }
@@ -152,6 +158,7 @@ impl Drop for Entered<'_> {
             current.scope.set(self.outer_scope);
             current.lazy_outer.set(self.outer_lazy.0);
             current.lazy_deadline.set(self.outer_lazy.1);
+            current.lazy_border.set(self.outer_lazy.2);
         });
     }
 }

@@ -95,15 +95,23 @@ impl Debug {
                 Who(cell)
             ));
         }
-        self.look_for_swallowed(runtime, cell, done);
+        if !done {
+            self.look_for_swallowed(runtime, cell);
+        }
         done
     }
 
-    fn look_for_swallowed(&self, runtime: &Runtime, cell: &TaskCell, done: bool) {
+    /// A task ends.
+    pub(crate) fn ended(&self, cell: &TaskCell) {
+        let id = cell.header().generation.get();
+        self.stopping.borrow_mut().remove(&id);
+    }
+
+    fn look_for_swallowed(&self, runtime: &Runtime, cell: &TaskCell) {
         let id = cell.header().generation.get();
         let root = cell.header().scope.get();
         let mut stopping = self.stopping.borrow_mut();
-        if done || !root.is_made() || !runtime.core().scopes.has_heard_last(root) {
+        if !root.is_made() || !runtime.core().scopes.has_heard_last(root) {
             stopping.remove(&id);
             return;
         }

@@ -213,20 +213,21 @@ impl Runtime {
     fn end_task(&self, cell: &TaskCell) {
         // Done, and in no list, before anything that user code may look at in between.
         self.unlink_join(cell);
+        let scope = cell.header().scope.replace(ScopeIndex::NONE);
+        if scope == ScopeIndex::NONE || !self.core().scopes.has_heard_forwarded(scope) {
+            cell.join().cause.set(0);
+        }
         let joiner = cell.finish();
         let ours = self.tasks().remove(cell.header().index.get());
-        let scope = cell.header().scope.replace(ScopeIndex::NONE);
-        let mut heard = 0;
         if scope != ScopeIndex::NONE {
             let key = self.core().scopes.key_of(scope);
-            if self.core().scopes.has_heard_forwarded(scope) {
-                heard = cell.join().cause.get();
-            }
             self.close_scope(key, true);
         }
-        self.end_join(cell, heard);
         if let Some(joiner) = joiner {
             self.wake_joiner(joiner);
+        }
+        if let Some(debug) = &self.debug {
+            debug.ended(cell);
         }
         if self.watcher.get() != NO_TASK {
             let watcher = self.watcher.replace(NO_TASK);
@@ -402,9 +403,9 @@ impl Runtime {
     fn make_scope(&self, current: &Current, scope: ScopeIndex) -> ScopeIndex {
         match scope {
             ScopeIndex::LAZY => {
-                let deadline = current.lazy_deadline.get();
+                let (deadline, border) = (current.lazy_deadline.get(), current.lazy_border.get());
                 let outer = self.make_scope(current, current.lazy_outer.get());
-                self.core().open_scope(outer, deadline, Border::Open).index
+                self.core().open_scope(outer, deadline, border).index
             }
             ScopeIndex::NONE => match self.tasks().get(current.task.get()) {
                 Some(cell) => self.root_scope(cell),

@@ -167,6 +167,7 @@ impl<T> Future for ToThread<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let this = &mut *self;
+        let begins = this.job.is_some();
         if let Some(job) = this.job.take() {
             this.scope.begin();
             // Before the effect (C7).
@@ -183,6 +184,7 @@ impl<T> Future for ToThread<T> {
             return this.end(output);
         }
         if this.shield.is_none()
+            && !begins
             && let Poll::Ready(Err(error)) = this.poll_leaf(cx)
         {
             if this.token.cancel() {

@@ -39,15 +39,16 @@ pub(crate) async fn wind_down(grace: Duration) -> Vec<TaskRef> {
         let mut asked = HashSet::new();
         // Time may stand still as long as tasks make others.
         for _ in 0..LOOKS_MAX {
+            let left = others();
+            if left.is_empty() {
+                return left;
+            }
             let mut fresh = false;
-            for task in others() {
+            for task in &left {
                 if asked.insert(task.id()) {
                     fresh = true;
                     task.cancel();
                 }
-            }
-            if others().is_empty() {
-                return Vec::new();
             }
             if fresh {
                 for _ in 0..TURNS_TO_HEAR {
@@ -55,10 +56,8 @@ pub(crate) async fn wind_down(grace: Duration) -> Vec<TaskRef> {
                     let _ = crate::yield_now().await;
                 }
             }
-            for task in others() {
-                if asked.contains(&task.id()) {
-                    task.abort_if_deaf();
-                }
+            for task in left {
+                task.abort_if_deaf();
             }
             if now() >= deadline {
                 break;

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 use super::{Branch, Rule};
+use crate::cancel_scope::Since;
 
 /// The branches of a macro: a tuple of them, as a struct whose fields can be pinned.
 pub trait Branches<R> {
@@ -40,7 +41,7 @@ macro_rules! branches {
                         #[pin]
                         pub(crate) $future: Branch<$future>,
                     )+
-                    begun: bool,
+                    begun: Option<Since>,
                 }
             }
 
@@ -50,7 +51,7 @@ macro_rules! branches {
                 fn into_branches(self) -> Self::Branches {
                     $name {
                         $($future: Branch::new(self.$place),)+
-                        begun: false,
+                        begun: None,
                     }
                 }
             }
@@ -65,9 +66,7 @@ macro_rules! branches {
                     first: &mut Option<usize>,
                 ) -> Poll<()> {
                     let mut this = self.project();
-                    if !std::mem::replace(this.begun, true) {
-                        $(this.$future.as_mut().begin();)+
-                    }
+                    let since = *this.begun.get_or_insert_with(Since::now);
                     loop {
                         let mut over = true;
                         let told = first.is_some();
@@ -77,7 +76,7 @@ macro_rules! branches {
                                 if first.is_some() {
                                     branch.as_mut().cancel();
                                 }
-                                if branch.as_mut().poll_once::<R>(cx) {
+                                if branch.as_mut().poll_once::<R>(cx, since) {
                                     first.get_or_insert($place);
                                 }
                                 over &= branch.is_over();

@@ -10,9 +10,11 @@ mod gather;
 mod race;
 mod wait;
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -23,7 +25,7 @@ pub use gather::{Gather, GatherAll, SettleAll, Settled, gather, gather_all};
 pub use race::{Race, RaceAll, Raced, RacedAll, race, race_all, winner};
 pub use wait::{AsCompleted, ReturnWhen, as_completed, wait};
 
-use crate::cancel_scope::{CancelScope, Polled};
+use crate::cancel_scope::{CancelScope, Polled, Since};
 
 pin_project! {
     /// One of the futures that are awaited at once.
@@ -44,12 +46,6 @@ impl<F: Future> Branch<F> {
         }
     }
 
-    /// Opens its scope, before any of them is polled: a request that is pending by now is each
-    /// one's.
-    pub(crate) fn begin(self: Pin<&mut Self>) {
-        self.project().scope.begin();
-    }
-
     pub(crate) fn cancel(self: Pin<&mut Self>) {
         self.project().scope.cancel();
     }
@@ -60,17 +56,20 @@ impl<F: Future> Branch<F> {
         self.project().output.take()
     }
 
-    /// One poll of a branch that is not over.
+    /// One poll of a branch that is not over, of several that were begun at `since`.
     ///
     /// `true`: it is over now, and what it came to stops the others.
     pub(crate) fn poll_once<R: Rule<F::Output>>(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
+        since: Since,
     ) -> bool {
         let mut this = self.project();
         let Some(future) = this.future.as_mut().as_pin_mut() else {
             return false;
         };
+        // Whatever another branch has heard of meanwhile, this one hears too.
+        this.scope.begin_since(since);
         let output = match this.scope.poll(future, cx) {
             // What is foreign has no word for a request from further out: that stays pending.
             Polled::Pending | Polled::Deaf => return false,
@@ -138,6 +137,7 @@ pin_project! {
     /// A branch among many: it says which one it is when it is over.
     struct Numbered<F: Future> {
         place: usize,
+        begun: Rc<Cell<Option<Since>>>,
         #[pin]
         branch: Branch<F>,
     }
@@ -148,7 +148,8 @@ impl<F: Future> Future for Numbered<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        this.branch.as_mut().poll_once::<Never>(cx);
+        let since = this.begun.get().unwrap_or_else(Since::now);
+        this.branch.as_mut().poll_once::<Never>(cx, since);
         if this.branch.is_over() {
             Poll::Ready((*this.place, this.branch.take()))
         } else {
@@ -161,17 +162,20 @@ impl<F: Future> Future for Numbered<F> {
 struct Many<F: Future> {
     branches: FuturesUnordered<Numbered<F>>,
     outputs: Vec<Option<F::Output>>,
-    begun: bool,
+    /// When they were begun.
+    begun: Rc<Cell<Option<Since>>>,
     /// The first whose output has stopped the others.
     first: Option<usize>,
 }
 
 impl<F: Future> Many<F> {
     fn new(futures: impl IntoIterator<Item = F>) -> Self {
+        let begun = Rc::default();
         let numbered = futures.into_iter().enumerate();
         let branches: FuturesUnordered<_> = numbered
             .map(|(place, future)| Numbered {
                 place,
+                begun: Rc::clone(&begun),
                 branch: Branch::new(future),
             })
             .collect();
@@ -181,17 +185,15 @@ impl<F: Future> Many<F> {
         Self {
             branches,
             outputs,
-            begun: false,
+            begun,
             first: None,
         }
     }
 
     /// Ready when all are over.
     fn poll_all<R: Rule<F::Output>>(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !std::mem::replace(&mut self.begun, true) {
-            for branch in Pin::new(&mut self.branches).iter_pin_mut() {
-                branch.project().branch.begin();
-            }
+        if self.begun.get().is_none() {
+            self.begun.set(Some(Since::now()));
         }
         while let Some((place, output)) = std::task::ready!(self.branches.poll_next_unpin(cx)) {
             let stops = output.as_ref().is_some_and(R::stops);

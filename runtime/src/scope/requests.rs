@@ -83,7 +83,7 @@ impl Scopes {
     }
 
     /// A scope is polled somewhere else now: what was heard where it was is not heard there.
-    pub(super) fn begin_anew(&mut self, index: ScopeIndex, began: u64) {
+    pub(crate) fn begin_anew(&mut self, index: ScopeIndex, began: u64) {
         let at = self.at(index).cold as usize;
         if let Some(Cold { requests, .. }) = self.cold.get_mut(at) {
             requests.began = began;
@@ -91,8 +91,8 @@ impl Scopes {
         }
     }
 
-    /// What a scope that begins below `parent` has not to hear of.
-    pub(super) fn began(&self, parent: ScopeIndex) -> u64 {
+    /// The last request that is nothing to a scope that begins below `parent`.
+    pub(crate) fn began(&self, parent: ScopeIndex) -> u64 {
         let first = self.all_pending(parent).map(|(_, number)| number).min();
         first.map_or(self.requests, |number| number - 1)
     }
@@ -212,11 +212,21 @@ impl Scopes {
     }
 
     /// Whether a request from further out arrived after this scope began: then whoever made that
-    /// one decides what the caller sees (C8).
+    /// one decides what the caller sees (C8). Not if the scope's own was heard of before, and that one
+    /// was not: then it has ended nothing in there.
     pub(crate) fn asked_from_outside(&self, index: ScopeIndex) -> bool {
-        let began = self.cold_of(index).map_or(0, |cold| cold.requests.began);
-        self.outwards(self.outer(index))
-            .any(|outer| self.last_request(outer) > began)
+        let Some(Cold { requests, .. }) = self.cold_of(index) else {
+            return false;
+        };
+        let latest = if self.is_asked(index) {
+            u64::MAX
+        } else {
+            requests.heard
+        };
+        self.outwards(self.outer(index)).any(|outer| {
+            let number = self.last_request(outer);
+            requests.began < number && number <= latest
+        })
     }
 
     /// Whether the request `number` was made at `index` or further out, and is the last one there.

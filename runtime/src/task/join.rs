@@ -19,10 +19,9 @@ pub(crate) struct Join {
     /// Its neighbours there, by index.
     previous: Cell<u32>,
     next: Cell<u32>,
-    /// The latest request that was forwarded; 0 is none.
+    /// The latest request that was forwarded; 0 is none. Once the task has ended, the latest one that
+    /// it has used up: whoever takes its output has, by that.
     pub(crate) cause: Cell<u64>,
-    /// The task has ended and has used that request up: whoever takes its output has, by that.
-    heard: Cell<bool>,
     /// There is nothing to wait for any more.
     pub(super) done: Cell<bool>,
     /// The task is being polled, or dropped, and is not to be dropped meanwhile.
@@ -49,7 +48,6 @@ impl Join {
             cause: Cell::new(0),
             done: Cell::new(false),
             busy: Cell::new(false),
-            heard: Cell::new(false),
             asked: Cell::new(Asked::Nothing),
         }
     }
@@ -174,28 +172,14 @@ impl Runtime {
         cell.join().cause.set(0);
     }
 
-    /// The last request forwarded to it that it has used up is `cause`; 0 is none.
-    pub(crate) fn end_join(&self, cell: &TaskCell, cause: u64) {
-        cell.join().heard.set(cause != 0);
-        cell.join().cause.set(cause);
-    }
-
     /// The output of a task is taken under `scope`: if the task has used up a request that was
     /// forwarded to it from there, nobody else is to hear of it.
     pub(super) fn deliver_joined(&self, cell: &TaskCell, scope: ScopeIndex) {
-        cell.join().heard.set(false);
+        let heard = cell.join().cause.take();
         let mut core = self.core();
-        if core
-            .scopes
-            .may_be_from_above(scope, cell.join().cause.get())
-        {
-            core.delivered(scope, cell.join().cause.get());
+        if core.scopes.may_be_from_above(scope, heard) {
+            core.delivered(scope, heard);
         }
-    }
-
-    /// Whether that is to be done.
-    pub(super) fn is_to_deliver(cell: &TaskCell) -> bool {
-        cell.join().heard.get()
     }
 
     /// A request has reached a scope: it goes on to the tasks that are awaited there, but for those

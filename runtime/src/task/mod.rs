@@ -212,7 +212,7 @@ impl<T> Task<T> {
     pub(crate) fn poll_end(&self, cx: &mut Context<'_>, joins: bool) -> Poll<()> {
         let TaskRef { cell, runtime, .. } = &self.task;
         if cell.is_done() {
-            if joins && Runtime::is_to_deliver(cell) {
+            if joins && cell.join().cause.get() != 0 {
                 self.deliver();
             }
             return Poll::Ready(());
