@@ -3,7 +3,7 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
-use std::future::pending;
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use coring::{
     BufResult, TaskGroup, TaskRef, checkpoint, create_task, current_task, gather, gather_all,
     is_cancelled, now, shielded, sleep, task_group, timeout, wait_for, yield_now,
 };
-use futures_util::future::join;
+use futures_util::future::{FusedFuture, FutureExt, join};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 each_driver! {
@@ -425,6 +425,72 @@ each_driver! {
             task.cancel();
             let turns = task.await;
             assert!(turns.iter().all(|&turns| turns > 0), "{turns:?}");
+        });
+    }
+
+    /// Delivery through what other crates combine futures with.
+    fn request_reaches_awaits_in_join_and_select(world) {
+        world.run(async {
+            let task = begun(async {
+                let (one, other) = futures_util::join!(sleep(LONG), wait_for(sleep(LONG), LONG));
+                [error_of(one), error_of(other)]
+            })
+            .await;
+            task.cancel();
+            assert!(task.await.iter().all(|told| is_cancelled(told)));
+
+            let task = begun(async {
+                let (mut one, mut other) = (pin!(sleep(LONG).fuse()), pin!(sleep(LONG).fuse()));
+                let first = futures_util::select! {
+                    first = one => first,
+                    first = other => first,
+                };
+                // The other was told with it.
+                let second = if one.is_terminated() { other.await } else { one.await };
+                sleep(MS).await.expect("both have been told");
+                [error_of(first), error_of(second)]
+            })
+            .await;
+            task.cancel();
+            assert!(task.await.iter().all(|told| is_cancelled(told)));
+        });
+    }
+
+    fn request_reaches_awaits_in_unordered_streams(world) {
+        world.run(async {
+            let task = begun(async {
+                let all: FuturesUnordered<_> = (0..40).map(|_| sleep(LONG)).collect();
+                all.collect::<Vec<_>>().await
+            })
+            .await;
+            task.cancel();
+            let told = task.await;
+            assert_eq!(told.len(), 40);
+            assert!(told.into_iter().all(|told| is_cancelled(&error_of(told))));
+
+            // Of those that have not begun by then, none is told: it was heard of.
+            let step = world.short(1);
+            let task = begun(async move {
+                let spans = [LONG, LONG, LONG, step, step];
+                let all = futures_util::stream::iter(spans.map(sleep)).buffer_unordered(3);
+                all.collect::<Vec<_>>().await
+            })
+            .await;
+            task.cancel();
+            let (told, done): (Vec<_>, Vec<_>) = task.await.into_iter().partition(Result::is_err);
+            assert_eq!((told.len(), done.len()), (3, 2));
+        });
+    }
+
+    fn request_reaches_an_await_that_is_polled_by_hand(world) {
+        world.run(async {
+            let task = begun(async {
+                let mut inner = Box::pin(sleep(LONG));
+                poll_fn(move |cx| inner.as_mut().poll(cx)).await
+            })
+            .await;
+            task.cancel();
+            assert!(is_cancelled(&error_of(task.await)));
         });
     }
 
