@@ -55,8 +55,8 @@ pub use coring_runtime::{
     to_thread, transfer_len, wait, winner, yield_now,
 };
 pub use coring_timer::{
-    Expired, Interval, Timeout, TimeoutScope, WaitFor, interval, shielded_for, sleep, sleep_until,
-    timeout, timeout_at, timeout_scope, wait_for,
+    Expired, Interval, MissedTickBehavior, Timeout, TimeoutScope, WaitFor, interval, interval_at,
+    shielded_for, sleep, sleep_until, timeout, timeout_at, timeout_scope, wait_for,
 };
 
 /// What most programs use: `use coring::prelude::*;`

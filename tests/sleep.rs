@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use common::*;
 use coring::{
-    Instant, Timers, create_task, interval, is_timed_out, now, sleep, sleep_until, timeout,
-    wait_for, yield_now,
+    Instant, MissedTickBehavior, Timers, create_task, interval, interval_at, is_timed_out, now,
+    sleep, sleep_until, timeout, wait_for, yield_now,
 };
 use futures_util::future::{Either, select};
 
@@ -161,6 +161,36 @@ each_driver! {
             }
             let next = ticks.tick().await.expect("nobody cancels");
             assert!(next == first + period * 4 && now() >= next);
+        });
+    }
+
+    fn interval_that_skips_what_was_missed_keeps_its_moments(world) {
+        world.run(async {
+            let (begin, period) = (now(), world.short(2));
+            let mut ticks = interval_at(begin, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            assert_eq!(ticks.tick().await.expect("nobody cancels"), begin);
+            sleep_until(begin + period * 7 / 2).await.expect("nobody cancels");
+            assert_eq!(ticks.tick().await.expect("it is due"), begin + period);
+            let next = ticks.tick().await.expect("nobody cancels");
+            let late = next - begin;
+            assert!(next >= begin + period * 4 && late.as_nanos() % period.as_nanos() == 0);
+            assert_eq!(ticks.tick().await.expect("nobody cancels"), next + period);
+        });
+    }
+
+    fn interval_that_delays_counts_on_from_the_tick_that_was_late(world) {
+        world.run(async {
+            let (begin, period) = (now(), world.short(1));
+            let mut ticks = interval_at(begin, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            assert_eq!(ticks.missed_tick_behavior(), MissedTickBehavior::Delay);
+            ticks.tick().await.expect("nobody cancels");
+            sleep_until(begin + period * 7 / 2).await.expect("nobody cancels");
+            let late = now();
+            assert_eq!(ticks.tick().await.expect("it is due"), begin + period);
+            let next = ticks.tick().await.expect("nobody cancels");
+            assert!(next >= late + period && next < now() + period);
         });
     }
 

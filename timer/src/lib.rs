@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use coring_runtime::{Instant, Timer};
 
-pub use interval::{Interval, interval};
+pub use interval::{Interval, MissedTickBehavior, interval, interval_at};
 pub use limit::{
     Expired, Timeout, TimeoutScope, WaitFor, shielded_for, timeout, timeout_at, timeout_scope,
     wait_for,
