@@ -121,10 +121,7 @@ struct Opened(Shared, usize);
 
 impl std::ops::Drop for Opened {
     fn drop(&mut self) {
-        let mut model = self.0.model();
-        model.note(format_args!("scope {} ends", self.1));
-        model.scopes[self.1].open = false;
-        model.scopes[self.1].pending = None;
+        self.0.model().close(self.1);
     }
 }
 
@@ -278,12 +275,13 @@ impl World {
         let stopping: Rc<Cell<bool>> = Rc::default();
         let mut all: Vec<Running> = Vec::new();
         for inner in &node.inner {
-            let opened = self.open(scope, Border::Branch, None);
+            let opened = self.open(scope, Border::Account, None);
             self.model().scopes[opened.1].stops = stopping.clone();
             let (world, inner, stopping) = (self.clone(), inner.clone(), stopping.clone());
             all.push(Box::pin(async move {
                 let opened = opened;
                 let result = run(&inner, &world, opened.1).await;
+                world.model().settle(opened.1);
                 if stops(&result) {
                     stopping.set(true);
                 }
@@ -305,7 +303,7 @@ impl World {
     }
 
     async fn group(self: &Rc<Self>, node: &Node, scope: usize) -> io::Result<()> {
-        let opened = self.open(scope, Border::Open, None);
+        let opened = self.open(scope, Border::Account, None);
         let scope = opened.1;
         let stops = self.model().scopes[scope].stops.clone();
         let result = task_group(async |group: TaskGroup<io::Error>| {

@@ -53,7 +53,8 @@ pub(super) enum Border {
     Root,
     Open,
     Shield,
-    Branch,
+    /// What is heard in there is kept to it, until it settles with the scopes around it.
+    Account,
 }
 
 /// A scope, as far as the program knows of it.
@@ -64,12 +65,16 @@ pub(super) struct Scope {
     pub(super) began_at: Instant,
     /// The loop was late by so much since: the limit may count from then on.
     pub(super) late: Duration,
-    /// The last request that was made before it began.
+    /// The last request that was made before it began, but for one that was pending around it.
     pub(super) began: u64,
-    pub(super) pending: Option<Ask>,
+    /// The last one made here.
     pub(super) last: Option<Ask>,
-    /// The last that an await returned.
+    /// The last one that an await in here has returned; of an account, or that it has not to hear of.
     pub(super) heard: u64,
+    /// The last one that may have been, where the program cannot see it.
+    pub(super) maybe: u64,
+    /// The last one whose reason may be lost.
+    pub(super) nameless: u64,
     pub(super) told: bool,
     /// Reasons that a limit or a sibling, which has none of its own, may have taken from requests
     /// that were used up since.
@@ -86,8 +91,6 @@ pub(super) struct Scope {
     pub(super) group: Option<usize>,
     /// Of a group: its body is over.
     pub(super) waits: bool,
-    /// Of a task: what it has heard of is not known for sure.
-    pub(super) hears: bool,
     pub(super) open: bool,
 }
 
@@ -108,7 +111,7 @@ pub(super) struct Leaf {
     pub(super) began_at: Instant,
     pub(super) over: bool,
     /// Pending when it began.
-    pub(super) pending: Vec<Ask>,
+    pub(super) pending: Option<Ask>,
     /// Made since.
     pub(super) hits: Vec<Ask>,
     pub(super) hit_in: Option<u32>,
@@ -162,11 +165,10 @@ impl Model {
         limit: Option<Duration>,
         began_at: Instant,
     ) -> usize {
-        let pending = parent
-            .map(|parent| self.pending(parent))
-            .unwrap_or_default();
-        let first = pending.iter().map(|ask| ask.number - 1).min();
-        let last = pending.iter().copied().max_by_key(|ask| ask.number);
+        let pending = parent.and_then(|parent| self.pending(parent));
+        let began = pending.map_or(self.requests, |ask| ask.number - 1);
+        let unsure = pending.filter(|ask| !ask.sure);
+        let is_account = border == Border::Account;
         let scope = self.scopes.len();
         self.note(format_args!(
             "scope {scope} {border:?} {limit:?} in {parent:?}"
@@ -177,19 +179,19 @@ impl Model {
             limit,
             began_at,
             late: Duration::ZERO,
-            began: first.unwrap_or(self.requests),
-            pending: last.filter(|_| border == Border::Branch),
+            began,
             last: None,
-            heard: 0,
+            nameless: 0,
+            heard: if is_account { began } else { 0 },
+            maybe: unsure.filter(|_| is_account).map_or(0, |ask| ask.number),
             told: false,
             copied: Vec::new(),
             made: false,
-            forgets: pending.iter().any(|ask| !ask.sure),
+            forgets: unsure.is_some(),
             stops: Rc::default(),
             awaited: None,
             group: None,
             waits: false,
-            hears: false,
             open: true,
         });
         scope
@@ -217,9 +219,22 @@ impl Model {
         self.path(inner).any(|at| at == outer)
     }
 
-    fn pending(&self, scope: usize) -> Vec<Ask> {
-        let path = self.path(scope);
-        path.filter_map(|at| self.scopes[at].pending).collect()
+    /// The innermost account, which holds for all that is further out, or where the path ends.
+    fn account(&self, scope: usize) -> usize {
+        let mut path = self.path(scope);
+        path.find(|&at| self.scopes[at].border == Border::Account || self.outer(at).is_none())
+            .expect("a path has an end")
+    }
+
+    /// What an await in `scope` would return.
+    fn pending(&self, scope: usize) -> Option<Ask> {
+        let Scope { heard, maybe, .. } = self.scopes[self.account(scope)];
+        // Requests are made to tasks.
+        let ask = self.path(scope).find_map(|at| self.scopes[at].last)?;
+        (ask.number > heard).then_some(Ask {
+            sure: ask.sure && ask.number > maybe,
+            ..ask
+        })
     }
 
     /// Whether something that gives no reason may have stopped what is in a scope.
@@ -260,7 +275,7 @@ impl Model {
         // Known: what stops a branch further out takes the place of an inner one's copy.
         let branch = self
             .path(scope)
-            .find(|&at| self.scopes[at].border == Border::Branch);
+            .find(|&at| self.scopes[at].border == Border::Account);
         let further_out = branch.and_then(|branch| self.outer(branch));
         // Known: the reason is that of the innermost request that is pending, not the latest.
         let unnamed = self.path(scope).filter(|&at| {
@@ -285,8 +300,8 @@ impl Model {
             return false;
         };
         let from = self.leaves[leaf].scope;
-        let is_pending = |ask: &Ask| ask.reason == Some(reason);
-        self.may_be_unnamed(Some(from), now) && self.pending(from).iter().any(is_pending)
+        let is_pending = |ask: Ask| ask.reason == Some(reason);
+        self.may_be_unnamed(Some(from), now) && self.pending(from).is_some_and(is_pending)
             || self.may_be_copied(from, reason, now)
     }
 
@@ -318,20 +333,18 @@ impl Model {
         self.made
             .extend(reason.map(|reason| (reason, scope, ask.number)));
         self.any_unnamed |= reason.is_none();
-        let at = &mut self.scopes[scope];
-        at.last = Some(ask);
-        // Known: as long as both are pending, a limit in there may take the reason of the earlier.
-        at.copied.extend(at.pending.and_then(|ask| ask.reason));
-        for at in 0..self.scopes.len() {
-            let is_copy = self.scopes[at].border == Border::Branch && self.is_within(at, scope);
-            if at == scope || is_copy {
-                self.scopes[at].pending = Some(ask);
-            }
+        let inside: Vec<usize> = (0..self.scopes.len())
+            .filter(|&at| self.scopes[at].open && self.is_within(at, scope))
+            .collect();
+        // As long as both are pending, a limit in there may take the reason of the earlier.
+        for &at in &inside {
+            let earlier = self.pending(at).and_then(|ask| ask.reason);
+            self.scopes[at].copied.extend(earlier);
         }
-        for at in 0..self.scopes.len() {
-            let Scope { waits, open, .. } = self.scopes[at];
-            if waits && open && self.is_within(at, scope) {
-                self.group_waits(at);
+        self.scopes[scope].last = Some(ask);
+        for at in inside {
+            if self.scopes[at].waits {
+                self.hears_as_group(at);
             }
         }
         for at in 0..self.leaves.len() {
@@ -373,36 +386,106 @@ impl Model {
         self.scopes[scope].stops.set(true);
         self.any_unnamed = true;
         // Known: who awaits the task takes what it hears of later for this one.
-        self.scopes[scope].hears = true;
+        self.scopes[scope].maybe = self.requests;
         self.made.retain(|&(_, at, _)| at != scope);
-        let pending = self.scopes[scope].pending.take();
         let last = self.scopes[scope].last.take();
         self.taken_back.extend(last.map(|ask| ask.number));
         self.scopes[scope]
             .copied
             .extend(last.and_then(|ask| ask.reason));
-        let Some(Ask { number, .. }) = pending else {
-            return;
-        };
-        for at in 0..self.scopes.len() {
-            let copy = self.scopes[at].pending.filter(|ask| ask.number == number);
-            if copy.is_some() && self.is_within(at, scope) {
-                self.scopes[at].pending = None;
-            }
-        }
     }
 
     /// Requests up to `number` are used up.
     fn delivered(&mut self, scope: usize, number: u64) {
+        let account = self.account(scope);
         for at in self.path(scope) {
-            let pending = self.scopes[at].pending.filter(|ask| ask.number <= number);
-            if let Some(ask) = pending {
-                if self.has_passed_limit(at) {
-                    self.scopes[at].copied.extend(ask.reason);
-                }
-                self.scopes[at].pending = None;
+            let pending = self.pending(at).filter(|ask| ask.number <= number);
+            if let Some(ask) = pending
+                && self.has_passed_limit(at)
+            {
+                self.scopes[at].copied.extend(ask.reason);
             }
-            self.scopes[at].heard = self.scopes[at].heard.max(number);
+            if at == account {
+                break;
+            }
+        }
+        let heard = &mut self.scopes[account].heard;
+        *heard = number.max(*heard);
+    }
+
+    /// What is pending is used up.
+    fn takes_pending(&mut self, scope: usize) {
+        if let Some(ask) = self.pending(scope) {
+            self.delivered(scope, ask.number);
+        }
+    }
+
+    /// They may be, where the program cannot see it.
+    fn may_be_delivered(&mut self, scope: usize, number: u64) {
+        let account = self.account(scope);
+        let maybe = &mut self.scopes[account].maybe;
+        *maybe = number.max(*maybe);
+    }
+
+    /// What is pending may be used up.
+    fn may_be_heard(&mut self, scope: usize) {
+        for at in self.path(scope) {
+            self.scopes[at].told = true;
+        }
+        if let Some(ask) = self.pending(scope) {
+            self.may_be_delivered(scope, ask.number);
+        }
+    }
+
+    /// An account closes: what was heard in there shows outside.
+    pub(super) fn settle(&mut self, account: usize) {
+        let Scope { heard, maybe, .. } = self.scopes[account];
+        let outer = self.outer(account).expect("it is in a task");
+        self.delivered(outer, heard);
+        self.may_be_delivered(outer, maybe);
+    }
+
+    /// The future in a scope is over, or gone.
+    pub(super) fn close(&mut self, scope: usize) {
+        self.note(format_args!("scope {scope} ends"));
+        let Scope { parent, border, .. } = self.scopes[scope];
+        self.scopes[scope].open = false;
+        let Some(parent) = parent else { return };
+        if border == Border::Shield
+            && let Some(ask) = self.pending(parent)
+        {
+            self.spread_again(parent, ask);
+        }
+        if border == Border::Account {
+            self.discarded(scope);
+        }
+    }
+
+    /// Known: where a shield closes, what is pending around it hits what waits in an account that
+    /// has heard of it too.
+    fn spread_again(&mut self, scope: usize, ask: Ask) {
+        for at in 0..self.leaves.len() {
+            let Leaf {
+                scope: inner,
+                over,
+                began_at,
+                ..
+            } = self.leaves[at];
+            if !over && self.is_within(inner, scope) && self.pending(inner).is_none() {
+                // (No clock: the runtime may be gone.)
+                self.hit(at, Ask { sure: false, ..ask }, began_at);
+            }
+        }
+    }
+
+    /// An account has closed, and not settled: what was heard in there is pending outside. What
+    /// asked there since, without a reason, has not taken the one of that.
+    fn discarded(&mut self, account: usize) {
+        let outer = self.outer(account).expect("it is in a task");
+        let heard = self.scopes[account].heard;
+        if let Some(ask) = self.pending(outer).filter(|ask| ask.number <= heard) {
+            let outer = self.account(outer);
+            self.scopes[outer].nameless = ask.number;
         }
     }
 
@@ -426,7 +509,7 @@ impl Model {
             wait,
             began_at: now,
             over: false,
-            pending: pending.clone(),
+            pending,
             hits: Vec::new(),
             hit_in: None,
             must_stop: false,
@@ -438,7 +521,7 @@ impl Model {
         ));
         if let Wait::Task(task) = wait {
             self.scopes[task].awaited = Some(leaf);
-            if let Some(&ask) = pending.iter().max_by_key(|ask| ask.number) {
+            if let Some(ask) = pending {
                 // Known: what its siblings ask of a branch takes the place of what was pending there.
                 let sure = ask.sure && !self.path(scope).any(|at| self.scopes[at].stops.get());
                 self.hit(leaf, Ask { sure, ..ask }, now);
@@ -462,8 +545,7 @@ impl Model {
     /// It began, and was not stopped: nothing can have been pending (C2, C7).
     fn looks(&mut self, leaf: usize) {
         let scope = self.leaves[leaf].scope;
-        if let Some(ask) = self.leaves[leaf].pending.iter().find(|ask| ask.sure) {
-            let ask = *ask;
+        if let Some(ask) = self.leaves[leaf].pending.filter(|ask| ask.sure) {
             self.fault(format_args!(
                 "C2 lost: await {leaf} began with {ask:?} pending"
             ));
@@ -475,9 +557,7 @@ impl Model {
         if passed {
             self.fault(format_args!("C7: await {leaf} began in a limit of zero"));
         }
-        for at in self.path(scope) {
-            self.scopes[at].pending = None;
-        }
+        self.takes_pending(scope);
     }
 
     pub(super) fn end(&mut self, leaf: usize, at_once: bool, outcome: Outcome, now: Instant) {
@@ -516,7 +596,7 @@ impl Model {
     fn stopped(&mut self, leaf: usize, at_once: bool, reason: Option<u32>, now: Instant) {
         let scope = self.leaves[leaf].scope;
         let Leaf { pending, hits, .. } = &self.leaves[leaf];
-        let mut asks = if at_once { pending } else { hits }.clone();
+        let mut asks = if at_once { pending.as_slice() } else { hits }.to_vec();
         asks.sort_by_key(|ask| ask.number);
         // What was made last wins; it may be one that was used up elsewhere meanwhile.
         let from = asks.iter().rposition(|ask| ask.sure).unwrap_or(0);
@@ -530,8 +610,10 @@ impl Model {
             .flat_map(|at| self.scopes[at].copied.clone())
             .collect();
         let is_copied = |ask: &Ask| ask.reason.is_some_and(|reason| copied.contains(&reason));
-        let mut pending = self.pending(scope).into_iter();
-        let still = found.is_none() && pending.any(|ask| ask.sure && !is_copied(&ask));
+        let pending = self.pending(scope);
+        let nameless = self.scopes[self.account(scope)].nameless;
+        let still = found.is_none()
+            && pending.is_some_and(|ask| ask.sure && ask.number > nameless && !is_copied(&ask));
         match (found, reason) {
             (Some(ask), _) => self.delivered(scope, ask.number),
             (None, Some(reason)) if self.may_be_copied(scope, reason, now) => {
@@ -557,8 +639,8 @@ impl Model {
             }
         }
         if at_once {
+            self.takes_pending(scope);
             for at in self.path(scope) {
-                self.scopes[at].pending = None;
                 self.scopes[at].forgets |= !self.scopes[at].made;
             }
         }
@@ -569,13 +651,16 @@ impl Model {
         let Leaf {
             scope, forwarded, ..
         } = &self.leaves[leaf];
-        let (scope, heard) = (*scope, self.scopes[task].heard);
-        let used = forwarded.iter().filter(|(_, number)| heard >= *number);
-        let last = used.map(|&(ask, _)| ask).max_by_key(|ask| ask.number);
+        let scope = *scope;
+        let Scope { heard, maybe, .. } = self.scopes[task];
+        let latest = |heard: u64| {
+            let used = forwarded.iter().filter(|(_, number)| heard >= *number);
+            used.map(|&(ask, _)| ask).max_by_key(|ask| ask.number)
+        };
+        let (last, may_be_last) = (latest(heard), latest(maybe));
         self.scopes[task].awaited = None;
-        let is_forwarded = !self.leaves[leaf].forwarded.is_empty();
-        if self.scopes[task].hears && is_forwarded {
-            return self.may_be_heard(scope);
+        if let Some(ask) = may_be_last {
+            self.may_be_delivered(scope, ask.number);
         }
         let Some(ask) = last else { return };
         let is_later = |latest: Ask| latest.number > ask.number;
@@ -674,51 +759,28 @@ impl Model {
         }
     }
 
-    /// A group waits for its tasks, where the program cannot see it: it hears of what is pending.
+    /// The body of a group is over.
     pub(super) fn group_waits(&mut self, group: usize) {
-        let scope = &mut self.scopes[group];
-        scope.waits = true;
-        scope.forgets |= !scope.made;
-        self.may_be_heard(group);
+        self.scopes[group].waits = true;
+        self.hears_as_group(group);
     }
 
-    /// What is pending may be used up, where the program cannot see it.
-    fn may_be_heard(&mut self, scope: usize) {
-        for at in self.path(scope) {
-            // Known: a task in which a group handed a request back counts as having heard of it.
-            self.scopes[at].hears = true;
-            self.scopes[at].told = true;
-            if let Some(ask) = &mut self.scopes[at].pending {
-                ask.sure = false;
+    /// A group waits for its tasks, as long as there are any: it hears of what is pending.
+    fn hears_as_group(&mut self, group: usize) {
+        let is_member = |scope: &Scope| scope.open && scope.group == Some(group);
+        if self.scopes.iter().any(is_member) {
+            for at in self.path(group) {
+                self.scopes[at].told = true;
             }
+            self.takes_pending(group);
         }
     }
 
     /// Somebody failed in a group, or not.
     pub(super) fn end_of_group(&mut self, group: usize, failed: bool, outcome: Outcome) {
         self.note(format_args!("group {group}: {outcome:?}, failed {failed}"));
-        let Scope { began, forgets, .. } = self.scopes[group];
-        // A later request without a reason takes the place of one that is handed back.
-        let sure = !forgets && !self.may_be_unnamed(self.outer(group), now());
-        for at in self.path(group) {
-            let scope = &mut self.scopes[at];
-            if failed {
-                // Whoever has heard of it, it does not show.
-                let again = scope.last.filter(|ask| at != group && ask.number > began);
-                let again = again.map(|ask| Ask {
-                    sure: ask.sure && sure,
-                    ..ask
-                });
-                scope.pending = again.or(scope.pending);
-                scope.copied.extend(again.and_then(|ask| ask.reason));
-            } else if let (Outcome::Stopped(reason), Some(ask)) = (outcome, &mut scope.pending)
-                && ask.number > began
-            {
-                ask.sure = false;
-                if reason.is_some() && ask.reason == reason {
-                    scope.pending = None;
-                }
-            }
+        if !failed {
+            self.settle(group);
         }
     }
 
