@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use coring::{Instant, is_cancelled, is_timed_out, now};
 
-use crate::program::KINDS;
+use crate::program::{KINDS, Kind};
 
 /// A request to stop.
 #[derive(Clone, Copy, Debug)]
@@ -69,12 +69,10 @@ pub(super) struct Scope {
     pub(super) began: u64,
     /// The last one made here.
     pub(super) last: Option<Ask>,
-    /// The last one that an await in here has returned; of an account, or that it has not to hear of.
+    /// The last one that an await in here has returned.
     pub(super) heard: u64,
     /// The last one that may have been, where the program cannot see it.
     pub(super) maybe: u64,
-    /// The last one whose reason may be lost.
-    pub(super) nameless: u64,
     pub(super) told: bool,
     /// Reasons that a limit or a sibling, which has none of its own, may have taken from requests
     /// that were used up since.
@@ -181,8 +179,7 @@ impl Model {
             late: Duration::ZERO,
             began,
             last: None,
-            nameless: 0,
-            heard: if is_account { began } else { 0 },
+            heard: 0,
             maybe: unsure.filter(|_| is_account).map_or(0, |ask| ask.number),
             told: false,
             copied: Vec::new(),
@@ -228,7 +225,18 @@ impl Model {
 
     /// What an await in `scope` would return.
     fn pending(&self, scope: usize) -> Option<Ask> {
-        let Scope { heard, maybe, .. } = self.scopes[self.account(scope)];
+        let Scope {
+            heard,
+            maybe,
+            began,
+            border,
+            ..
+        } = self.scopes[self.account(scope)];
+        let heard = if border == Border::Account {
+            heard.max(began)
+        } else {
+            heard
+        };
         // Requests are made to tasks.
         let ask = self.path(scope).find_map(|at| self.scopes[at].last)?;
         (ask.number > heard).then_some(Ask {
@@ -240,10 +248,8 @@ impl Model {
     /// Whether something that gives no reason may have stopped what is in a scope.
     fn may_be_unnamed(&self, scope: Option<usize>, now: Instant) -> bool {
         let Some(scope) = scope else { return false };
-        let at = &self.scopes[scope];
-        at.stops.get()
+        self.asks_unnamed(scope, now)
             || self.may_be_stopped_by_group(scope, now)
-            || at.limit.is_some_and(|limit| now >= at.began_at + limit)
             || self.may_be_unnamed(self.outer_wide(scope), now)
     }
 
@@ -278,10 +284,7 @@ impl Model {
             .find(|&at| self.scopes[at].border == Border::Account);
         let further_out = branch.and_then(|branch| self.outer(branch));
         // Known: the reason is that of the innermost request that is pending, not the latest.
-        let unnamed = self.path(scope).filter(|&at| {
-            let at = &self.scopes[at];
-            at.stops.get() || at.limit.is_some_and(|limit| now >= at.began_at + limit)
-        });
+        let unnamed = self.path(scope).filter(|&at| self.asks_unnamed(at, now));
         unnamed.count() > 1
             || self.may_be_unnamed(further_out, now)
             || self.may_be_unnamed_task(scope, now)
@@ -303,6 +306,18 @@ impl Model {
         let is_pending = |ask: Ask| ask.reason == Some(reason);
         self.may_be_unnamed(Some(from), now) && self.pending(from).is_some_and(is_pending)
             || self.may_be_copied(from, reason, now)
+    }
+
+    /// Those that what asks at a scope, and has none of its own, may have taken.
+    fn reasons(&self, scope: usize) -> Vec<u32> {
+        let mut reasons = Vec::new();
+        let mut outer = Some(scope);
+        while let Some(at) = outer {
+            reasons.extend(&self.scopes[at].copied);
+            reasons.extend(self.pending(at).and_then(|ask| ask.reason));
+            outer = self.outer_wide(at);
+        }
+        reasons
     }
 
     /// Whether a request from further out came after a scope began.
@@ -478,25 +493,57 @@ impl Model {
         }
     }
 
-    /// An account has closed, and not settled: what was heard in there is pending outside. What
-    /// asked there since, without a reason, has not taken the one of that.
+    /// An account has closed, and not settled: what was heard in there is pending outside.
     fn discarded(&mut self, account: usize) {
-        let outer = self.outer(account).expect("it is in a task");
-        let heard = self.scopes[account].heard;
-        if let Some(ask) = self.pending(outer).filter(|ask| ask.number <= heard) {
-            let outer = self.account(outer);
-            self.scopes[outer].nameless = ask.number;
+        if self.scopes[account].stops.get() {
+            // Known: a branch that was dropped because its siblings asked it has settled.
+            let Scope { heard, maybe, .. } = self.scopes[account];
+            let outer = self.outer(account).expect("it is in a task");
+            self.may_be_delivered(outer, heard.max(maybe));
         }
+    }
+
+    /// Known: what asks a scope, and has no reason of its own, takes none if an account in there
+    /// has heard of the request that has it, also for those who have not.
+    fn may_lose_reason_to_account(&self, scope: usize, ask: &Ask, now: Instant) -> bool {
+        let is_heard = |outer: usize| {
+            let mut scopes = self.scopes.iter().enumerate();
+            scopes.any(|(at, inner)| inner.heard >= ask.number && self.is_within(at, outer))
+        };
+        self.path(scope)
+            .any(|at| self.asks_unnamed(at, now) && is_heard(at))
+    }
+
+    /// Known: what asks a scope where something else that has no reason is pending too takes the
+    /// one of a request that an account in there has heard of and returned.
+    fn may_take_heard_reason(&self, scope: usize, reason: u32, now: Instant) -> bool {
+        let path = self.path(scope);
+        let is_its = |at: usize| {
+            let last = self.scopes[at].last;
+            last.is_some_and(|ask| ask.reason == Some(reason))
+        };
+        path.clone().any(is_its) && path.filter(|&at| self.asks_unnamed(at, now)).count() > 1
+    }
+
+    /// Whether a limit, or a sibling, may have asked at a scope itself.
+    fn asks_unnamed(&self, scope: usize, now: Instant) -> bool {
+        let at = &self.scopes[scope];
+        at.stops.get() || self.has_passed(scope, now)
+    }
+
+    fn has_passed(&self, scope: usize, now: Instant) -> bool {
+        let Scope {
+            limit, began_at, ..
+        } = self.scopes[scope];
+        limit.is_some_and(|limit| now >= began_at + limit)
     }
 
     /// Whether a limit in a scope may have passed, and taken its reason from a request there.
     fn has_passed_limit(&self, scope: usize) -> bool {
         let now = now();
-        let mut scopes = self.scopes.iter().enumerate();
-        scopes.any(|(at, inner)| {
-            let due = inner.limit.map(|limit| inner.began_at + limit);
-            inner.open && due.is_some_and(|due| now >= due) && self.is_within(at, scope)
-        })
+        let mut scopes = 0..self.scopes.len();
+        scopes
+            .any(|at| self.scopes[at].open && self.has_passed(at, now) && self.is_within(at, scope))
     }
 
     // ---- awaits ----
@@ -522,9 +569,7 @@ impl Model {
         if let Wait::Task(task) = wait {
             self.scopes[task].awaited = Some(leaf);
             if let Some(ask) = pending {
-                // Known: what its siblings ask of a branch takes the place of what was pending there.
-                let sure = ask.sure && !self.path(scope).any(|at| self.scopes[at].stops.get());
-                self.hit(leaf, Ask { sure, ..ask }, now);
+                self.hit(leaf, ask, now);
             }
         }
         leaf
@@ -611,12 +656,17 @@ impl Model {
             .collect();
         let is_copied = |ask: &Ask| ask.reason.is_some_and(|reason| copied.contains(&reason));
         let pending = self.pending(scope);
-        let nameless = self.scopes[self.account(scope)].nameless;
         let still = found.is_none()
-            && pending.is_some_and(|ask| ask.sure && ask.number > nameless && !is_copied(&ask));
+            && pending.is_some_and(|ask| {
+                let is_lost = self.may_lose_reason_to_account(scope, &ask, now);
+                ask.sure && !is_copied(&ask) && !is_lost
+            });
         match (found, reason) {
             (Some(ask), _) => self.delivered(scope, ask.number),
-            (None, Some(reason)) if self.may_be_copied(scope, reason, now) => {
+            (None, Some(reason))
+                if self.may_be_copied(scope, reason, now)
+                    || self.may_take_heard_reason(scope, reason, now) =>
+            {
                 asks.extend(self.pending(scope));
                 asks.retain(|ask| ask.reason == Some(reason));
                 let last = asks.iter().chain(&latest).map(|ask| ask.number).max();
@@ -686,8 +736,7 @@ impl Model {
         self.note(format_args!("await {leaf} dropped"));
         if let Wait::Task(task) = self.leaves[leaf].wait {
             // What has reached it without a reason is there. (No clock: the runtime may be gone.)
-            let pending = self.pending(self.leaves[leaf].scope).into_iter();
-            let reasons = pending.filter_map(|ask| ask.reason);
+            let reasons = self.reasons(self.leaves[leaf].scope);
             self.scopes[task].copied.extend(reasons);
             self.scopes[task].awaited = None;
             self.scopes[task].stops.set(true);
@@ -699,6 +748,7 @@ impl Model {
     pub(super) fn end_of_limit(
         &mut self,
         scope: usize,
+        kind: Kind,
         body: Option<Outcome>,
         outcome: Outcome,
         late: bool,
@@ -737,15 +787,12 @@ impl Model {
         } else if outcome != body {
             self.fault(format_args!("limit {scope} made {outcome:?} of {body:?}"));
         }
-        // Known: a `timeout` that passes in a shield, after an inner limit has been heard of, is
-        // neither's.
-        self.any_unnamed |= (0..self.scopes.len()).any(|at| {
-            let inner = &self.scopes[at];
-            let passed = inner
-                .limit
-                .is_some_and(|limit| now >= inner.began_at + limit);
-            at != scope && passed && self.is_within(at, scope) && now >= end
-        });
+        // Known: a `timeout` that passes when the body has heard of an inner limit, and does not hear
+        // of this one: what the body came to is neither's time-out.
+        let is_neithers = (0..self.scopes.len())
+            .any(|at| at != scope && self.is_within(at, scope) && self.has_passed(at, now));
+        self.any_unnamed |=
+            kind == Kind::Timeout && outcome == Outcome::Stopped(None) && is_neithers && now >= end;
         // Somebody further out has asked too, so that it is no time-out: and it has no reason.
         self.any_unnamed |= outcome == Outcome::Stopped(None) && asked.is_some();
         if outcome == Outcome::Stopped(None)
@@ -761,18 +808,27 @@ impl Model {
 
     /// The body of a group is over.
     pub(super) fn group_waits(&mut self, group: usize) {
-        self.scopes[group].waits = true;
-        self.hears_as_group(group);
+        if self.has_members(group) {
+            self.scopes[group].waits = true;
+            self.hears_as_group(group);
+        }
+    }
+
+    fn has_members(&self, group: usize) -> bool {
+        let mut scopes = self.scopes.iter();
+        scopes.any(|scope| scope.open && scope.group == Some(group))
     }
 
     /// A group waits for its tasks, as long as there are any: it hears of what is pending.
     fn hears_as_group(&mut self, group: usize) {
-        let is_member = |scope: &Scope| scope.open && scope.group == Some(group);
-        if self.scopes.iter().any(is_member) {
+        if self.has_members(group) {
             for at in self.path(group) {
                 self.scopes[at].told = true;
             }
             self.takes_pending(group);
+        } else {
+            // The wait may have been stopped before by what has no reason, and says so later.
+            self.may_be_heard(group);
         }
     }
 
