@@ -77,10 +77,6 @@ pub(super) struct Scope {
     /// Reasons that a limit or a sibling, which has none of its own, may have taken from requests
     /// that were used up since.
     pub(super) copied: Vec<u32>,
-    /// Something has waited in it.
-    pub(super) made: bool,
-    /// Known: one in which an await was refused before anything had waited forgets who asked.
-    pub(super) forgets: bool,
     /// Who shares this is being stopped, without a reason.
     pub(super) stops: Rc<Cell<bool>>,
     /// Of a task: the wait for it.
@@ -183,8 +179,6 @@ impl Model {
             maybe: unsure.filter(|_| is_account).map_or(0, |ask| ask.number),
             told: false,
             copied: Vec::new(),
-            made: false,
-            forgets: unsure.is_some(),
             stops: Rc::default(),
             awaited: None,
             group: None,
@@ -278,16 +272,9 @@ impl Model {
     /// Whether a request may have been followed by one that should have taken its reason, and has
     /// none.
     fn may_lose_reasons(&self, scope: usize, now: Instant) -> bool {
-        // Known: what stops a branch further out takes the place of an inner one's copy.
-        let branch = self
-            .path(scope)
-            .find(|&at| self.scopes[at].border == Border::Account);
-        let further_out = branch.and_then(|branch| self.outer(branch));
         // Known: the reason is that of the innermost request that is pending, not the latest.
         let unnamed = self.path(scope).filter(|&at| self.asks_unnamed(at, now));
-        unnamed.count() > 1
-            || self.may_be_unnamed(further_out, now)
-            || self.may_be_unnamed_task(scope, now)
+        unnamed.count() > 1 || self.may_be_unnamed_task(scope, now)
     }
 
     /// Whether what gives no reason may have taken that of a request which a task was using up.
@@ -577,14 +564,10 @@ impl Model {
 
     /// Its first poll did not end it.
     pub(super) fn waits(&mut self, leaf: usize) {
-        let &Leaf { scope, wait, .. } = &self.leaves[leaf];
-        if matches!(wait, Wait::Task(_)) {
+        if matches!(self.leaves[leaf].wait, Wait::Task(_)) {
             return;
         }
         self.looks(leaf);
-        for at in self.path(scope) {
-            self.scopes[at].made = true;
-        }
     }
 
     /// It began, and was not stopped: nothing can have been pending (C2, C7).
@@ -690,9 +673,6 @@ impl Model {
         }
         if at_once {
             self.takes_pending(scope);
-            for at in self.path(scope) {
-                self.scopes[at].forgets |= !self.scopes[at].made;
-            }
         }
     }
 
@@ -713,20 +693,11 @@ impl Model {
             self.may_be_delivered(scope, ask.number);
         }
         let Some(ask) = last else { return };
-        let is_later = |latest: Ask| latest.number > ask.number;
-        let mut path = self.path(scope);
-        if path.any(|at| self.scopes[at].last.is_some_and(is_later)) {
-            // Known: what the task had used up is not noted once there is a later request.
-            self.may_be_heard(scope);
-        }
+        self.delivered(scope, ask.number);
         if self.may_be_unnamed(Some(scope), now) {
-            // Known: nor if a limit has asked the task again, and it has not heard of that.
-            self.may_be_heard(scope);
             for at in self.path(scope) {
                 self.scopes[at].copied.extend(ask.reason);
             }
-        } else {
-            self.delivered(scope, ask.number);
         }
     }
 
@@ -767,13 +738,10 @@ impl Model {
             if now < end {
                 self.fault(format_args!("C8: limit {scope} timed out early"));
             }
-            let forgets = self.scopes[scope].forgets;
-            if asked.is_some_and(|ask| ask.sure) && !forgets {
+            if asked.is_some_and(|ask| ask.sure) {
                 self.fault(format_args!("C8: limit {scope} timed out, and was asked"));
             }
-            if let Outcome::Stopped(Some(reason)) = body
-                && !forgets
-            {
+            if let Outcome::Stopped(Some(reason)) = body {
                 let outer = self.outer(scope).into_iter();
                 let outer: Vec<_> = outer.flat_map(|at| self.path(at)).collect();
                 let began = self.scopes[scope].began;
