@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::io;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -73,7 +74,10 @@ pub(super) struct Scope {
     pub(super) heard: u64,
     /// The last one that may have been, where the program cannot see it.
     pub(super) maybe: u64,
-    pub(super) told: bool,
+    /// Of a task: the last one that was taken back.
+    pub(super) retracted: u64,
+    /// Limits of zero of which an await in here has heard, and itself if one has been stopped.
+    pub(super) told: BTreeSet<usize>,
     /// Reasons that a limit or a sibling, which has none of its own, may have taken from requests
     /// that were used up since.
     pub(super) copied: Vec<u32>,
@@ -163,6 +167,10 @@ impl Model {
         let began = pending.map_or(self.requests, |ask| ask.number - 1);
         let unsure = pending.filter(|ask| !ask.sure);
         let is_account = border == Border::Account;
+        let told = match parent {
+            Some(parent) if is_account => self.scopes[self.account(parent)].told.clone(),
+            _ => BTreeSet::new(),
+        };
         let scope = self.scopes.len();
         self.note(format_args!(
             "scope {scope} {border:?} {limit:?} in {parent:?}"
@@ -176,8 +184,9 @@ impl Model {
             began,
             last: None,
             heard: 0,
-            maybe: unsure.filter(|_| is_account).map_or(0, |ask| ask.number),
-            told: false,
+            maybe: unsure.map_or(0, |ask| ask.number),
+            retracted: 0,
+            told,
             copied: Vec::new(),
             stops: Rc::default(),
             awaited: None,
@@ -272,9 +281,7 @@ impl Model {
     /// Whether a request may have been followed by one that should have taken its reason, and has
     /// none.
     fn may_lose_reasons(&self, scope: usize, now: Instant) -> bool {
-        // Known: the reason is that of the innermost request that is pending, not the latest.
-        let unnamed = self.path(scope).filter(|&at| self.asks_unnamed(at, now));
-        unnamed.count() > 1 || self.may_be_unnamed_task(scope, now)
+        self.may_be_unnamed_task(scope, now)
     }
 
     /// Whether what gives no reason may have taken that of a request which a task was using up.
@@ -309,11 +316,13 @@ impl Model {
 
     /// Whether a request from further out came after a scope began.
     fn is_asked(&self, scope: usize) -> Option<Ask> {
-        let outer = self.outer(scope).into_iter().flat_map(|at| self.path(at));
-        outer
-            .filter_map(|at| self.scopes[at].last)
-            .filter(|ask| ask.number > self.scopes[scope].began)
-            .max_by_key(|ask| ask.sure)
+        let Scope { began, maybe, .. } = self.scopes[scope];
+        let mut outer = self.path(self.outer(scope)?);
+        let ask = outer.find_map(|at| self.scopes[at].last)?;
+        (ask.number > began).then_some(Ask {
+            sure: ask.sure && ask.number > maybe,
+            ..ask
+        })
     }
 
     // ---- requests ----
@@ -364,6 +373,7 @@ impl Model {
         let has_no_result = match wait {
             Wait::Yield => return,
             Wait::Task(task) => {
+                self.tells_of_task(task, self.leaves[leaf].scope);
                 let number = self.request(task, ask.reason, ask.sure, now);
                 self.leaves[leaf].forwarded.push((ask, number));
                 return;
@@ -387,10 +397,12 @@ impl Model {
         // An await that was under way returns it, without its reason.
         self.scopes[scope].stops.set(true);
         self.any_unnamed = true;
-        // Known: who awaits the task takes what it hears of later for this one.
-        self.scopes[scope].maybe = self.requests;
         self.made.retain(|&(_, at, _)| at != scope);
         let last = self.scopes[scope].last.take();
+        // Known: who awaits the task, and made this request, takes what the task hears of later, a
+        // limit of its own say, for it; and does not get to know if one that the task awaits has used
+        // it up.
+        self.scopes[scope].retracted = last.map_or(0, |ask| ask.number);
         self.taken_back.extend(last.map(|ask| ask.number));
         self.scopes[scope]
             .copied
@@ -429,11 +441,38 @@ impl Model {
         *maybe = number.max(*maybe);
     }
 
+    /// An await has been stopped.
+    fn tells(&mut self, scope: usize) {
+        let account = self.account(scope);
+        let limits: Vec<usize> = self
+            .path(scope)
+            .filter(|&at| self.scopes[at].limit == Some(Duration::ZERO))
+            .collect();
+        let told = &mut self.scopes[account].told;
+        told.extend(limits);
+        told.insert(account);
+    }
+
+    /// One that has heard in a task has heard of what came from who awaits it.
+    fn tells_of_task(&mut self, task: usize, scope: usize) {
+        if self.scopes[task].told.contains(&task) {
+            self.tells(scope);
+        }
+    }
+
+    /// What was told in an account is told outside.
+    fn settle_told(&mut self, account: usize, outer: usize) {
+        let told = self.scopes[account].told.clone();
+        if told.contains(&account) {
+            self.tells(outer);
+        }
+        let outer = self.account(outer);
+        self.scopes[outer].told.extend(told);
+    }
+
     /// What is pending may be used up.
     fn may_be_heard(&mut self, scope: usize) {
-        for at in self.path(scope) {
-            self.scopes[at].told = true;
-        }
+        self.tells(scope);
         if let Some(ask) = self.pending(scope) {
             self.may_be_delivered(scope, ask.number);
         }
@@ -445,6 +484,7 @@ impl Model {
         let outer = self.outer(account).expect("it is in a task");
         self.delivered(outer, heard);
         self.may_be_delivered(outer, maybe);
+        self.settle_told(account, outer);
     }
 
     /// The future in a scope is over, or gone.
@@ -487,18 +527,19 @@ impl Model {
             let Scope { heard, maybe, .. } = self.scopes[account];
             let outer = self.outer(account).expect("it is in a task");
             self.may_be_delivered(outer, heard.max(maybe));
+            self.settle_told(account, outer);
         }
     }
 
-    /// Known: what asks a scope, and has no reason of its own, takes none if an account in there
-    /// has heard of the request that has it, also for those who have not.
+    /// Known: what asks a scope, and has no reason of its own, takes none from a request that somebody
+    /// around it or an account in there has heard of, also for those who have not.
     fn may_lose_reason_to_account(&self, scope: usize, ask: &Ask, now: Instant) -> bool {
         let is_heard = |outer: usize| {
             let mut scopes = self.scopes.iter().enumerate();
             scopes.any(|(at, inner)| inner.heard >= ask.number && self.is_within(at, outer))
         };
         self.path(scope)
-            .any(|at| self.asks_unnamed(at, now) && is_heard(at))
+            .any(|at| self.asks_unnamed(at, now) && (self.pending(at).is_none() || is_heard(at)))
     }
 
     /// Known: what asks a scope where something else that has no reason is pending too takes the
@@ -578,10 +619,11 @@ impl Model {
                 "C2 lost: await {leaf} began with {ask:?} pending"
             ));
         }
-        let passed = self.path(scope).any(|at| {
-            let scope = &self.scopes[at];
-            scope.limit == Some(Duration::ZERO) && !scope.told
-        });
+        let told = &self.scopes[self.account(scope)].told;
+        let is_zero = |at: usize| self.scopes[at].limit == Some(Duration::ZERO);
+        let passed = self
+            .path(scope)
+            .any(|at| is_zero(at) && !told.contains(&at));
         if passed {
             self.fault(format_args!("C7: await {leaf} began in a limit of zero"));
         }
@@ -607,11 +649,7 @@ impl Model {
                 }
             }
             Outcome::Stopped(reason) => {
-                let mut outer = Some(scope);
-                while let Some(at) = outer {
-                    self.scopes[at].told = true;
-                    outer = self.outer_wide(at);
-                }
+                self.tells(scope);
                 self.stopped(leaf, at_once, reason, now);
             }
             Outcome::TimedOut | Outcome::Failed => {
@@ -682,13 +720,20 @@ impl Model {
             scope, forwarded, ..
         } = &self.leaves[leaf];
         let scope = *scope;
-        let Scope { heard, maybe, .. } = self.scopes[task];
-        let latest = |heard: u64| {
-            let used = forwarded.iter().filter(|(_, number)| heard >= *number);
+        let Scope {
+            heard,
+            maybe,
+            retracted,
+            ..
+        } = self.scopes[task];
+        let latest = |numbers: RangeInclusive<u64>| {
+            let used = forwarded.iter().filter(|(_, made)| numbers.contains(made));
             used.map(|&(ask, _)| ask).max_by_key(|ask| ask.number)
         };
-        let (last, may_be_last) = (latest(heard), latest(maybe));
+        let last = latest(retracted + 1..=heard);
+        let may_be_last = latest(0..=maybe.max(retracted));
         self.scopes[task].awaited = None;
+        self.tells_of_task(task, scope);
         if let Some(ask) = may_be_last {
             self.may_be_delivered(scope, ask.number);
         }
@@ -744,7 +789,8 @@ impl Model {
             if let Outcome::Stopped(Some(reason)) = body {
                 let outer = self.outer(scope).into_iter();
                 let outer: Vec<_> = outer.flat_map(|at| self.path(at)).collect();
-                let began = self.scopes[scope].began;
+                let Scope { began, maybe, .. } = self.scopes[scope];
+                let began = began.max(maybe);
                 let from_outside = self.made.iter().any(|&(made, at, number)| {
                     made == reason && number > began && outer.contains(&at)
                 });
@@ -790,9 +836,7 @@ impl Model {
     /// A group waits for its tasks, as long as there are any: it hears of what is pending.
     fn hears_as_group(&mut self, group: usize) {
         if self.has_members(group) {
-            for at in self.path(group) {
-                self.scopes[at].told = true;
-            }
+            self.tells(group);
             self.takes_pending(group);
         } else {
             // The wait may have been stopped before by what has no reason, and says so later.
