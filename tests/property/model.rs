@@ -402,7 +402,9 @@ impl Model {
         // Known: who awaits the task, and made this request, takes what the task hears of later, a
         // limit of its own say, for it; and does not get to know if one that the task awaits has used
         // it up.
-        self.scopes[scope].retracted = last.map_or(0, |ask| ask.number);
+        if let Some(ask) = last {
+            self.scopes[scope].retracted = ask.number;
+        }
         self.taken_back.extend(last.map(|ask| ask.number));
         self.scopes[scope]
             .copied
@@ -506,6 +508,11 @@ impl Model {
     /// Known: where a shield closes, what is pending around it hits what waits in an account that
     /// has heard of it too.
     fn spread_again(&mut self, scope: usize, ask: Ask) {
+        for (at, group) in self.scopes.iter().enumerate() {
+            if group.waits && self.is_within(at, scope) && self.pending(at).is_none() {
+                group.stops.set(true);
+            }
+        }
         for at in 0..self.leaves.len() {
             let Leaf {
                 scope: inner,
@@ -536,7 +543,10 @@ impl Model {
     fn may_lose_reason_to_account(&self, scope: usize, ask: &Ask, now: Instant) -> bool {
         let is_heard = |outer: usize| {
             let mut scopes = self.scopes.iter().enumerate();
-            scopes.any(|(at, inner)| inner.heard >= ask.number && self.is_within(at, outer))
+            scopes.any(|(at, inner)| {
+                let heard = inner.heard.max(inner.maybe);
+                heard >= ask.number && self.is_within(at, outer)
+            })
         };
         self.path(scope)
             .any(|at| self.asks_unnamed(at, now) && (self.pending(at).is_none() || is_heard(at)))
