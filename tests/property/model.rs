@@ -1,8 +1,15 @@
 //! The model: which scopes there are, what was asked of them, and what each await may return.
 //!
-//! Where the runtime did something else than it should when this was written, a comment begins with
-//! "Known", and what may come of that is no fault. Most of that is mended by now (`hearing.rs`): what
-//! the comments allow can be taken out, one by one.
+//! A request is made at a task. It is pending for an await if it was made after what was heard: of
+//! the innermost account on the way out, which is a group or a branch, else of the task. An account
+//! settles when it closes, and not if it is dropped, or if somebody failed in a group.
+//!
+//! What a limit or a sibling asks is not numbered here: the model knows that they may have asked, and
+//! then a cancellation without a reason is no fault.
+//!
+//! Where the runtime does something else than it should, a comment begins with "Known", and what may
+//! come of that is no fault. Most of it is one thing: what asks and has no reason of its own takes
+//! one when it asks, not when it is heard. Until then the request that had it may have been used up.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -78,8 +85,8 @@ pub(super) struct Scope {
     pub(super) retracted: u64,
     /// Limits of zero of which an await in here has heard, and itself if one has been stopped.
     pub(super) told: BTreeSet<usize>,
-    /// Reasons that a limit or a sibling, which has none of its own, may have taken from requests
-    /// that were used up since.
+    /// Known: reasons that a limit or a sibling, which has none of its own, may have taken from
+    /// requests that were used up since.
     pub(super) copied: Vec<u32>,
     /// Who shares this is being stopped, without a reason.
     pub(super) stops: Rc<Cell<bool>>,
@@ -87,8 +94,10 @@ pub(super) struct Scope {
     pub(super) awaited: Option<usize>,
     /// Of a group's task: the group.
     pub(super) group: Option<usize>,
-    /// Of a group: its body is over.
+    /// Of a group: its body is over, and it waits for its tasks.
     pub(super) waits: bool,
+    /// Of a group: the last request that has stopped its wait.
+    pub(super) interrupted: u64,
     pub(super) open: bool,
 }
 
@@ -127,8 +136,6 @@ pub(super) struct Model {
     pub(super) requests: u64,
     /// Where each reason was given, and in which request.
     pub(super) made: Vec<(u32, usize, u64)>,
-    /// Requests that were taken back: their reasons are forgotten.
-    pub(super) taken_back: BTreeSet<u64>,
     /// A cancellation without a reason may be anybody's from here on.
     pub(super) any_unnamed: bool,
     pub(super) held: [bool; KINDS],
@@ -192,6 +199,7 @@ impl Model {
             awaited: None,
             group: None,
             waits: false,
+            interrupted: 0,
             open: true,
         });
         scope
@@ -276,12 +284,6 @@ impl Model {
             && (task.stops.get()
                 || self.may_be_stopped_by_group(root, now)
                 || self.may_be_unnamed(from, now))
-    }
-
-    /// Whether a request may have been followed by one that should have taken its reason, and has
-    /// none.
-    fn may_lose_reasons(&self, scope: usize, now: Instant) -> bool {
-        self.may_be_unnamed_task(scope, now)
     }
 
     /// Whether what gives no reason may have taken that of a request which a task was using up.
@@ -405,13 +407,15 @@ impl Model {
         if let Some(ask) = last {
             self.scopes[scope].retracted = ask.number;
         }
-        self.taken_back.extend(last.map(|ask| ask.number));
         self.scopes[scope]
             .copied
             .extend(last.and_then(|ask| ask.reason));
     }
 
     /// Requests up to `number` are used up.
+    ///
+    /// Known: an account that begins while a limit around it has passed hears again of a later request
+    /// that was used up before. It shows as a reason that the limit may have taken.
     fn delivered(&mut self, scope: usize, number: u64) {
         let account = self.account(scope);
         for at in self.path(scope) {
@@ -514,13 +518,11 @@ impl Model {
             }
         }
         for at in 0..self.leaves.len() {
-            let Leaf {
-                scope: inner,
-                over,
-                began_at,
-                ..
-            } = self.leaves[at];
-            if !over && self.is_within(inner, scope) && self.pending(inner).is_none() {
+            let leaf = &self.leaves[at];
+            let (inner, began_at) = (leaf.scope, leaf.began_at);
+            let mut forwarded = leaf.forwarded.iter();
+            let is_new = !leaf.over && forwarded.all(|(last, _)| last.number != ask.number);
+            if is_new && self.is_within(inner, scope) && self.pending(inner).is_none() {
                 // (No clock: the runtime may be gone.)
                 self.hit(at, Ask { sure: false, ..ask }, began_at);
             }
@@ -539,8 +541,8 @@ impl Model {
     }
 
     /// Known: what asks a scope, and has no reason of its own, takes none from a request that somebody
-    /// around it or an account in there has heard of, also for those who have not.
-    fn may_lose_reason_to_account(&self, scope: usize, ask: &Ask, now: Instant) -> bool {
+    /// around it, or an account in there, has heard of, also for those who have not.
+    fn may_lose_reason(&self, scope: usize, ask: &Ask, now: Instant) -> bool {
         let is_heard = |outer: usize| {
             let mut scopes = self.scopes.iter().enumerate();
             scopes.any(|(at, inner)| {
@@ -552,15 +554,13 @@ impl Model {
             .any(|at| self.asks_unnamed(at, now) && (self.pending(at).is_none() || is_heard(at)))
     }
 
-    /// Known: what asks a scope where something else that has no reason is pending too takes the
-    /// one of a request that an account in there has heard of and returned.
+    /// Known: what asks a scope where something else that has no reason is pending too takes the one
+    /// of a request that an account in there has heard of.
     fn may_take_heard_reason(&self, scope: usize, reason: u32, now: Instant) -> bool {
-        let path = self.path(scope);
-        let is_its = |at: usize| {
-            let last = self.scopes[at].last;
-            last.is_some_and(|ask| ask.reason == Some(reason))
-        };
-        path.clone().any(is_its) && path.filter(|&at| self.asks_unnamed(at, now)).count() > 1
+        let path = std::iter::successors(Some(scope), |&at| self.outer_wide(at));
+        let mut last = path.clone().filter_map(|at| self.scopes[at].last);
+        last.any(|ask| ask.reason == Some(reason))
+            && path.filter(|&at| self.asks_unnamed(at, now)).count() > 1
     }
 
     /// Whether a limit, or a sibling, may have asked at a scope itself.
@@ -672,52 +672,40 @@ impl Model {
     fn stopped(&mut self, leaf: usize, at_once: bool, reason: Option<u32>, now: Instant) {
         let scope = self.leaves[leaf].scope;
         let Leaf { pending, hits, .. } = &self.leaves[leaf];
-        let mut asks = if at_once { pending.as_slice() } else { hits }.to_vec();
-        asks.sort_by_key(|ask| ask.number);
         // What was made last wins; it may be one that was used up elsewhere meanwhile.
-        let from = asks.iter().rposition(|ask| ask.sure).unwrap_or(0);
-        let latest = asks[from..].to_vec();
-        let same = |ask: &&Ask| {
-            ask.reason == reason || reason.is_none() && self.taken_back.contains(&ask.number)
+        let ask = if at_once {
+            *pending
+        } else {
+            hits.last().copied()
         };
-        let found = latest.iter().rev().find(same).copied();
-        let copied: Vec<u32> = self
-            .path(scope)
-            .flat_map(|at| self.scopes[at].copied.clone())
-            .collect();
-        let is_copied = |ask: &Ask| ask.reason.is_some_and(|reason| copied.contains(&reason));
-        let pending = self.pending(scope);
-        let still = found.is_none()
-            && pending.is_some_and(|ask| {
-                let is_lost = self.may_lose_reason_to_account(scope, &ask, now);
-                ask.sure && !is_copied(&ask) && !is_lost
-            });
-        match (found, reason) {
-            (Some(ask), _) => self.delivered(scope, ask.number),
-            (None, Some(reason))
+        let is_found = ask.is_some_and(|ask| ask.reason == reason);
+        match reason {
+            _ if is_found => {}
+            Some(reason)
                 if self.may_be_copied(scope, reason, now)
-                    || self.may_take_heard_reason(scope, reason, now) =>
-            {
-                asks.extend(self.pending(scope));
-                asks.retain(|ask| ask.reason == Some(reason));
-                let last = asks.iter().chain(&latest).map(|ask| ask.number).max();
-                self.delivered(scope, last.unwrap_or(0));
-            }
-            (None, Some(reason)) => self.fault(format_args!(
-                "C2 twice: await {leaf} returned {reason}, and was asked {asks:?}"
+                    || self.may_take_heard_reason(scope, reason, now) => {}
+            Some(reason) => self.fault(format_args!(
+                "C2 twice: await {leaf} returned {reason}, and was asked {ask:?}"
             )),
-            (None, None) if !self.may_be_unnamed(Some(scope), now) => self.fault(format_args!(
-                "C2 twice: await {leaf} was stopped by nobody, and was asked {asks:?}"
+            None if !self.may_be_unnamed(Some(scope), now) => self.fault(format_args!(
+                "C2 twice: await {leaf} was stopped by nobody, and was asked {ask:?}"
             )),
             // What stopped it came later than what it was asked, and is returned for both.
-            (None, None) => {
-                if still && !latest.is_empty() && !self.may_lose_reasons(scope, now) {
+            None => {
+                let is_lost = self.pending(scope).is_some_and(|ask| {
+                    ask.sure
+                        && !self.may_lose_reason(scope, &ask, now)
+                        && !self.may_be_unnamed_task(scope, now)
+                });
+                if is_lost && ask.is_some() {
                     self.fault(format_args!(
-                        "C8: await {leaf} was stopped, and gives no reason: it was asked {asks:?}"
+                        "C8: await {leaf} was stopped, and gives no reason: it was asked {ask:?}"
                     ));
                 }
-                self.delivered(scope, latest.last().map_or(0, |ask| ask.number));
             }
+        }
+        if let Some(ask) = ask {
+            self.delivered(scope, ask.number);
         }
         if at_once {
             self.takes_pending(scope);
@@ -847,6 +835,9 @@ impl Model {
     fn hears_as_group(&mut self, group: usize) {
         if self.has_members(group) {
             self.tells(group);
+            if let Some(ask) = self.pending(group).filter(|ask| ask.sure) {
+                self.scopes[group].interrupted = ask.number;
+            }
             self.takes_pending(group);
         } else {
             // The wait may have been stopped before by what has no reason, and says so later.
@@ -857,9 +848,19 @@ impl Model {
     /// Somebody failed in a group, or not.
     pub(super) fn end_of_group(&mut self, group: usize, failed: bool, outcome: Outcome) {
         self.note(format_args!("group {group}: {outcome:?}, failed {failed}"));
-        if !failed {
-            self.settle(group);
+        if failed {
+            return;
         }
+        // Known: if that was taken back since, the group takes itself for who has asked, and has no
+        // error at all.
+        let root = self.path(group).last().expect("a path has an end");
+        let is_asked = self.scopes[group].interrupted > self.scopes[root].retracted;
+        if is_asked && !matches!(outcome, Outcome::Stopped(_)) {
+            self.fault(format_args!(
+                "C2 lost: group {group} was asked, and does not say so"
+            ));
+        }
+        self.settle(group);
     }
 
     // ---- what must not last ----
