@@ -428,6 +428,93 @@ each_driver! {
         });
     }
 
+    fn c2_branch_that_has_heard_is_not_told_again_where_a_shield_ends(world) {
+        let step = world.short(1);
+        world.run(async {
+            let task = begun(async move {
+                let cleans_up = async {
+                    let told = error_of(sleep(LONG).await);
+                    sleep(4 * step).await.expect("it was told");
+                    told
+                };
+                let raced = async { gather!(cleans_up, sleep(LONG)).return_exceptions().await.0 };
+                join(shielded(sleep(2 * step)), raced).await.1
+            })
+            .await;
+            task.cancel();
+            assert!(is_cancelled(&task.await));
+        });
+    }
+
+    /// It has no word for what it has heard.
+    fn c2_request_that_a_branch_has_heard_which_is_dropped_is_heard_behind_it(world) {
+        world.run(async {
+            let task = begun(async {
+                let dropped = async {
+                    assert!(is_cancelled(&error_of(sleep(LONG).await)));
+                    pending::<io::Result<()>>().await
+                };
+                let fails = async {
+                    shielded(yield_now()).await?;
+                    shielded(yield_now()).await?;
+                    shielded(yield_now()).await?;
+                    Err::<(), _>(io::Error::other("no luck"))
+                };
+                let failed = error_of(gather!(dropped, fails).await);
+                assert_eq!(failed.to_string(), "no luck");
+                sleep(LONG).await
+            })
+            .await;
+            task.cancel();
+            assert!(is_cancelled(&error_of(task.await)));
+        });
+    }
+
+    fn c8_reason_that_was_given_is_not_given_again_by_limits_that_pass(world) {
+        let step = world.short(1);
+        world.run(async {
+            let body = async move {
+                let told = error_of(sleep(LONG).await).to_string();
+                (told, error_of(sleep(LONG).await).to_string())
+            };
+            let task = begun(timeout(step, timeout(step, body))).await;
+            task.cancel_with("enough");
+            let (told, again) = match task.await {
+                Ok(Ok(told)) => told,
+                Ok(Err(expired)) => expired.late.expect("it knows of cancellation"),
+                Err(expired) => match expired.late.expect("it knows of cancellation") {
+                    Ok(told) => told,
+                    Err(expired) => expired.late.expect("it knows of cancellation"),
+                },
+            };
+            assert_eq!((&*told, &*again), ("cancelled: enough", "cancelled"));
+        });
+    }
+
+    fn group_that_was_interrupted_says_so_though_that_is_taken_back(world) {
+        let step = world.short(1);
+        world.run(async {
+            let task = begun(task_group(async move |group: TaskGroup<io::Error>| {
+                group.create_task(async move {
+                    let told = sleep(LONG).await;
+                    shielded(sleep(2 * step)).await?;
+                    told
+                });
+                sleep(LONG).await
+            }))
+            .await;
+            task.cancel();
+            yield_now().await.expect("nobody asks this one");
+            yield_now().await.expect("nobody asks this one");
+            task.cancel();
+            yield_now().await.expect("nobody asks this one");
+            task.uncancel();
+            task.uncancel();
+            let failed = task.await.expect_err("it was asked");
+            assert!(is_cancelled(&failed), "{failed:?}");
+        });
+    }
+
     /// Delivery through what other crates combine futures with.
     fn request_reaches_awaits_in_join_and_select(world) {
         world.run(async {

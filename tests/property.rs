@@ -261,7 +261,7 @@ impl World {
             }),
         };
         self.model()
-            .end_of_limit(scope, node.kind, body.get(), outcome(&result), late);
+            .end_of_limit(scope, body.get(), outcome(&result), late);
         result
     }
 

@@ -191,9 +191,9 @@ pub(crate) fn set_root(id: RuntimeId, task: u32, root: ScopeIndex) {
     });
 }
 
-/// What the one who made a request gave as a reason.
+/// What the one who made a request gave as a reason, which an await has just returned.
 pub(crate) fn reason(request: u64) -> Option<Rc<str>> {
-    with(|current| current?.0.core().scopes.reason(request))
+    with(|current| current?.0.core().scopes.last_reason(request))
 }
 
 /// How often something has yielded on this thread.

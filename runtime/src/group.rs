@@ -395,7 +395,7 @@ impl<E: Failure> Members<E> {
         mut scope: CancelScope,
     ) -> Result<T, GroupError<E>> {
         self.stage.set(Stage::Closed);
-        let own = scope.is_timed_out();
+        let own = scope.is_timed_out() && interrupted.is_none();
         let mut errors = self.errors.take();
         let panic = self.panic.take();
         if errors.is_empty() && panic.is_none() {

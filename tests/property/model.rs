@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use coring::{Instant, is_cancelled, is_timed_out, now};
 
-use crate::program::{KINDS, Kind};
+use crate::program::KINDS;
 
 /// A request to stop.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +79,8 @@ pub(super) struct Scope {
     pub(super) last: Option<Ask>,
     /// The last one that an await in here has returned.
     pub(super) heard: u64,
+    /// The same, for a scope that has no account as well.
+    pub(super) heard_here: u64,
     /// The last one that may have been, where the program cannot see it.
     pub(super) maybe: u64,
     /// Of a task: the last one that was taken back.
@@ -191,6 +193,7 @@ impl Model {
             began,
             last: None,
             heard: 0,
+            heard_here: 0,
             maybe: unsure.map_or(0, |ask| ask.number),
             retracted: 0,
             told,
@@ -349,11 +352,6 @@ impl Model {
         let inside: Vec<usize> = (0..self.scopes.len())
             .filter(|&at| self.scopes[at].open && self.is_within(at, scope))
             .collect();
-        // As long as both are pending, a limit in there may take the reason of the earlier.
-        for &at in &inside {
-            let earlier = self.pending(at).and_then(|ask| ask.reason);
-            self.scopes[at].copied.extend(earlier);
-        }
         self.scopes[scope].last = Some(ask);
         for at in inside {
             if self.scopes[at].waits {
@@ -401,9 +399,8 @@ impl Model {
         self.any_unnamed = true;
         self.made.retain(|&(_, at, _)| at != scope);
         let last = self.scopes[scope].last.take();
-        // Known: who awaits the task, and made this request, takes what the task hears of later, a
-        // limit of its own say, for it; and does not get to know if one that the task awaits has used
-        // it up.
+        // Known: who awaits the task, and passed this request on, does not get to know if one that the
+        // task awaits has used it up.
         if let Some(ask) = last {
             self.scopes[scope].retracted = ask.number;
         }
@@ -413,18 +410,11 @@ impl Model {
     }
 
     /// Requests up to `number` are used up.
-    ///
-    /// Known: an account that begins while a limit around it has passed hears again of a later request
-    /// that was used up before. It shows as a reason that the limit may have taken.
     fn delivered(&mut self, scope: usize, number: u64) {
         let account = self.account(scope);
         for at in self.path(scope) {
-            let pending = self.pending(at).filter(|ask| ask.number <= number);
-            if let Some(ask) = pending
-                && self.has_passed_limit(at)
-            {
-                self.scopes[at].copied.extend(ask.reason);
-            }
+            let heard = &mut self.scopes[at].heard_here;
+            *heard = number.max(*heard);
             if at == account {
                 break;
             }
@@ -496,71 +486,7 @@ impl Model {
     /// The future in a scope is over, or gone.
     pub(super) fn close(&mut self, scope: usize) {
         self.note(format_args!("scope {scope} ends"));
-        let Scope { parent, border, .. } = self.scopes[scope];
         self.scopes[scope].open = false;
-        let Some(parent) = parent else { return };
-        if border == Border::Shield
-            && let Some(ask) = self.pending(parent)
-        {
-            self.spread_again(parent, ask);
-        }
-        if border == Border::Account {
-            self.discarded(scope);
-        }
-    }
-
-    /// Known: where a shield closes, what is pending around it hits what waits in an account that
-    /// has heard of it too.
-    fn spread_again(&mut self, scope: usize, ask: Ask) {
-        for (at, group) in self.scopes.iter().enumerate() {
-            if group.waits && self.is_within(at, scope) && self.pending(at).is_none() {
-                group.stops.set(true);
-            }
-        }
-        for at in 0..self.leaves.len() {
-            let leaf = &self.leaves[at];
-            let (inner, began_at) = (leaf.scope, leaf.began_at);
-            let mut forwarded = leaf.forwarded.iter();
-            let is_new = !leaf.over && forwarded.all(|(last, _)| last.number != ask.number);
-            if is_new && self.is_within(inner, scope) && self.pending(inner).is_none() {
-                // (No clock: the runtime may be gone.)
-                self.hit(at, Ask { sure: false, ..ask }, began_at);
-            }
-        }
-    }
-
-    /// An account has closed, and not settled: what was heard in there is pending outside.
-    fn discarded(&mut self, account: usize) {
-        if self.scopes[account].stops.get() {
-            // Known: a branch that was dropped because its siblings asked it has settled.
-            let Scope { heard, maybe, .. } = self.scopes[account];
-            let outer = self.outer(account).expect("it is in a task");
-            self.may_be_delivered(outer, heard.max(maybe));
-            self.settle_told(account, outer);
-        }
-    }
-
-    /// Known: what asks a scope, and has no reason of its own, takes none from a request that somebody
-    /// around it, or an account in there, has heard of, also for those who have not.
-    fn may_lose_reason(&self, scope: usize, ask: &Ask, now: Instant) -> bool {
-        let is_heard = |outer: usize| {
-            let mut scopes = self.scopes.iter().enumerate();
-            scopes.any(|(at, inner)| {
-                let heard = inner.heard.max(inner.maybe);
-                heard >= ask.number && self.is_within(at, outer)
-            })
-        };
-        self.path(scope)
-            .any(|at| self.asks_unnamed(at, now) && (self.pending(at).is_none() || is_heard(at)))
-    }
-
-    /// Known: what asks a scope where something else that has no reason is pending too takes the one
-    /// of a request that an account in there has heard of.
-    fn may_take_heard_reason(&self, scope: usize, reason: u32, now: Instant) -> bool {
-        let path = std::iter::successors(Some(scope), |&at| self.outer_wide(at));
-        let mut last = path.clone().filter_map(|at| self.scopes[at].last);
-        last.any(|ask| ask.reason == Some(reason))
-            && path.filter(|&at| self.asks_unnamed(at, now)).count() > 1
     }
 
     /// Whether a limit, or a sibling, may have asked at a scope itself.
@@ -574,14 +500,6 @@ impl Model {
             limit, began_at, ..
         } = self.scopes[scope];
         limit.is_some_and(|limit| now >= began_at + limit)
-    }
-
-    /// Whether a limit in a scope may have passed, and taken its reason from a request there.
-    fn has_passed_limit(&self, scope: usize) -> bool {
-        let now = now();
-        let mut scopes = 0..self.scopes.len();
-        scopes
-            .any(|at| self.scopes[at].open && self.has_passed(at, now) && self.is_within(at, scope))
     }
 
     // ---- awaits ----
@@ -681,9 +599,7 @@ impl Model {
         let is_found = ask.is_some_and(|ask| ask.reason == reason);
         match reason {
             _ if is_found => {}
-            Some(reason)
-                if self.may_be_copied(scope, reason, now)
-                    || self.may_take_heard_reason(scope, reason, now) => {}
+            Some(reason) if self.may_be_copied(scope, reason, now) => {}
             Some(reason) => self.fault(format_args!(
                 "C2 twice: await {leaf} returned {reason}, and was asked {ask:?}"
             )),
@@ -692,11 +608,9 @@ impl Model {
             )),
             // What stopped it came later than what it was asked, and is returned for both.
             None => {
-                let is_lost = self.pending(scope).is_some_and(|ask| {
-                    ask.sure
-                        && !self.may_lose_reason(scope, &ask, now)
-                        && !self.may_be_unnamed_task(scope, now)
-                });
+                let is_lost = self
+                    .pending(scope)
+                    .is_some_and(|ask| ask.sure && !self.may_be_unnamed_task(scope, now));
                 if is_lost && ask.is_some() {
                     self.fault(format_args!(
                         "C8: await {leaf} was stopped, and gives no reason: it was asked {ask:?}"
@@ -762,7 +676,6 @@ impl Model {
     pub(super) fn end_of_limit(
         &mut self,
         scope: usize,
-        kind: Kind,
         body: Option<Outcome>,
         outcome: Outcome,
         late: bool,
@@ -774,6 +687,9 @@ impl Model {
         let limit = self.scopes[scope].limit.expect("it is one");
         let end = self.scopes[scope].began_at + limit;
         let asked = self.is_asked(scope);
+        // One that nobody in there has heard of has stopped nothing in there.
+        let heard = self.scopes[scope].heard_here;
+        let is_heard = |ask: Ask| ask.sure && ask.number <= heard;
         let Some(body) = body else {
             return self.fault(format_args!("C5: the body of limit {scope} was dropped"));
         };
@@ -781,7 +697,7 @@ impl Model {
             if now < end {
                 self.fault(format_args!("C8: limit {scope} timed out early"));
             }
-            if asked.is_some_and(|ask| ask.sure) {
+            if asked.is_some_and(is_heard) {
                 self.fault(format_args!("C8: limit {scope} timed out, and was asked"));
             }
             if let Outcome::Stopped(Some(reason)) = body {
@@ -789,8 +705,14 @@ impl Model {
                 let outer: Vec<_> = outer.flat_map(|at| self.path(at)).collect();
                 let Scope { began, maybe, .. } = self.scopes[scope];
                 let began = began.max(maybe);
+                // Known: one that was heard of elsewhere too, and after which there came another before
+                // a task that is awaited here gave what it heard of it.
+                let is_last = |at: usize| self.scopes[at].last.and_then(|ask| ask.reason);
                 let from_outside = self.made.iter().any(|&(made, at, number)| {
-                    made == reason && number > began && outer.contains(&at)
+                    made == reason
+                        && number > began
+                        && outer.contains(&at)
+                        && is_last(at) == Some(reason)
                 });
                 if from_outside {
                     self.fault(format_args!("C8: limit {scope} hides the request {reason}"));
@@ -799,12 +721,6 @@ impl Model {
         } else if outcome != body {
             self.fault(format_args!("limit {scope} made {outcome:?} of {body:?}"));
         }
-        // Known: a `timeout` that passes when the body has heard of an inner limit, and does not hear
-        // of this one: what the body came to is neither's time-out.
-        let is_neithers = (0..self.scopes.len())
-            .any(|at| at != scope && self.is_within(at, scope) && self.has_passed(at, now));
-        self.any_unnamed |=
-            kind == Kind::Timeout && outcome == Outcome::Stopped(None) && is_neithers && now >= end;
         // Somebody further out has asked too, so that it is no time-out: and it has no reason.
         self.any_unnamed |= outcome == Outcome::Stopped(None) && asked.is_some();
         if outcome == Outcome::Stopped(None)
@@ -851,10 +767,7 @@ impl Model {
         if failed {
             return;
         }
-        // Known: if that was taken back since, the group takes itself for who has asked, and has no
-        // error at all.
-        let root = self.path(group).last().expect("a path has an end");
-        let is_asked = self.scopes[group].interrupted > self.scopes[root].retracted;
+        let is_asked = self.scopes[group].interrupted > 0;
         if is_asked && !matches!(outcome, Outcome::Stopped(_)) {
             self.fault(format_args!(
                 "C2 lost: group {group} was asked, and does not say so"

@@ -77,7 +77,11 @@ impl<F: Future> Branch<F> {
             Polled::Abandoned => None,
         };
         this.future.set(None);
-        this.scope.close();
+        if output.is_some() {
+            this.scope.close();
+        } else {
+            this.scope.discard(); // It says to nobody what it has heard.
+        }
         *this.output = output;
         this.output.as_ref().is_some_and(R::stops)
     }

@@ -56,10 +56,7 @@ impl Core {
         // With no leaf below, nobody else would be woken.
         let waker = self.scopes.take_waker(scope);
         self.debris.wake(waker);
-        // If somebody further out has asked as well, that one decides what is seen (C8).
-        let unheard = self.scopes.is_unheard_within(scope);
-        let reason = unheard.then(|| self.scopes.pending_reason(scope)).flatten();
-        self.request(scope, reason)
+        self.request(scope, None)
     }
 
     /// Whoever has opened `scope` asks it to stop. Once: that stands.
@@ -72,7 +69,9 @@ impl Core {
     /// Asks everything below `scope` to stop. Gives the number of the request.
     pub(crate) fn request(&mut self, scope: ScopeIndex, reason: Option<Rc<str>>) -> u64 {
         let number = self.scopes.request(scope, reason);
-        self.spread(scope, scope, number);
+        for at in self.scopes.from(scope) {
+            self.tell(at, scope, number);
+        }
         number
     }
 
@@ -80,43 +79,40 @@ impl Core {
     pub(crate) fn reattach_scope(&mut self, scope: ScopeIndex, outer: ScopeIndex) {
         if self.scopes.at(scope).parent != outer {
             self.scopes.reattach(scope, outer);
-            if !self.scopes.is_shield(scope) {
-                self.spread_pending(outer, scope);
+            if !self.scopes.is_shield(scope) && self.pending(outer).is_some() {
+                self.tell_again(scope);
             }
         }
     }
 
-    /// What is pending for `outer` is for everything below `scope` as well.
-    fn spread_pending(&mut self, outer: ScopeIndex, scope: ScopeIndex) {
-        if self.pending(outer).is_some() {
-            let all: Vec<_> = self.scopes.all_pending(outer).collect();
-            for (made_at, number) in all {
-                self.spread(made_at, scope, number);
-            }
-        }
-    }
-
-    /// Takes a request that was made at `made_at` to everything below `scope`.
-    fn spread(&mut self, made_at: ScopeIndex, scope: ScopeIndex, number: u64) {
-        // What its siblings ask of a branch leaves tasks running that it awaits.
-        let for_tasks = !self.scopes.is_branch(made_at);
+    /// What is pending for anything below `scope` is told there, where it was not so far.
+    fn tell_again(&mut self, scope: ScopeIndex) {
         for at in self.scopes.from(scope) {
-            // With no leaf there nobody else would be woken who could drop what is foreign.
-            if self.scopes.at(at).first_leaf == NO_SLOT {
-                let waker = self.scopes.take_waker(at);
-                self.debris.wake(waker);
+            let pending: Vec<_> = self.scopes.all_pending(at).collect();
+            for (made_at, number) in pending {
+                self.tell(at, made_at, number);
             }
-            if for_tasks && self.scopes.at(at).first_join != NO_TASK {
-                let key = self.scopes.key_of(at);
-                self.debris.push(Item::Forward(key, number));
-            }
-            // Newest first: the kernel's table gives those up the fastest (M).
-            let mut leaf = self.scopes.at(at).first_leaf;
-            while leaf != NO_SLOT {
-                let next = self.table.at(leaf).next;
-                self.hit(leaf, number);
-                leaf = next;
-            }
+        }
+    }
+
+    /// Tells what is in a scope of a request that was made at `made_at`.
+    fn tell(&mut self, at: ScopeIndex, made_at: ScopeIndex, number: u64) {
+        // With no leaf there nobody else would be woken who could drop what is foreign.
+        if self.scopes.at(at).first_leaf == NO_SLOT {
+            let waker = self.scopes.take_waker(at);
+            self.debris.wake(waker);
+        }
+        // What its siblings ask of a branch leaves tasks running that it awaits.
+        if self.scopes.at(at).first_join != NO_TASK && !self.scopes.is_branch(made_at) {
+            let key = self.scopes.key_of(at);
+            self.debris.push(Item::Forward(key, number));
+        }
+        // Newest first: the kernel's table gives those up the fastest (M).
+        let mut leaf = self.scopes.at(at).first_leaf;
+        while leaf != NO_SLOT {
+            let next = self.table.at(leaf).next;
+            self.hit(leaf, number);
+            leaf = next;
         }
     }
 
@@ -452,8 +448,8 @@ impl Core {
         }
         let waker = self.scopes.close(index);
         // What had begun behind the shield is in front of it now.
-        if shield && parent.is_made() {
-            self.spread_pending(parent, parent);
+        if shield && parent.is_made() && self.pending(parent).is_some() {
+            self.tell_again(parent);
         }
         // What was last to wait for its timer is usually first to end: nothing piles up here.
         while let Some(last) = self.arming.last() {

@@ -146,6 +146,8 @@ pub(crate) struct Scopes {
     asked: usize,
     /// Of the requests that have one.
     reasons: BTreeMap<u64, Rc<str>>,
+    /// That of the request which was heard of last, if one of them has one.
+    last_reason: Option<(u64, Rc<str>)>,
 }
 
 impl Scopes {
@@ -160,6 +162,7 @@ impl Scopes {
             timed: 0,
             asked: 0,
             reasons: BTreeMap::new(),
+            last_reason: None,
         }
     }
 

@@ -22,6 +22,8 @@ use super::{Cold, ScopeIndex, Scopes};
 pub(super) struct Requests {
     /// The last one made here; 0 is none.
     made: u64,
+    /// The first of those that were pending together with that.
+    first: u64,
     /// The last one that an await in here has returned, made here or further out.
     heard: u64,
     /// The last one made anywhere when the scope began, or was moved: but for those that were pending
@@ -31,16 +33,20 @@ pub(super) struct Requests {
     forwarded: u64,
     /// Of a task's root: how often the task was asked to stop, less what was taken back.
     cancelling: u32,
+    /// An await in here has returned one that was made further out.
+    heard_outer: bool,
 }
 
 impl Requests {
     pub(super) const fn since(began: u64) -> Self {
         Self {
             made: 0,
+            first: 0,
             heard: 0,
             began,
             forwarded: 0,
             cancelling: 0,
+            heard_outer: false,
         }
     }
 }
@@ -50,11 +56,16 @@ impl Scopes {
 
     /// Records a new request at `index` and gives its number.
     pub(crate) fn request(&mut self, index: ScopeIndex, reason: Option<Rc<str>>) -> u64 {
-        let before = self.cold(index).requests.made;
+        let requests = &mut self.cold(index).requests;
+        let (before, is_first) = (requests.made, requests.made <= requests.heard);
         self.requests += 1;
         let number = self.requests;
         self.asked += usize::from(before == 0);
-        self.cold(index).requests.made = number;
+        let requests = &mut self.cold(index).requests;
+        requests.made = number;
+        if is_first {
+            requests.first = number;
+        }
         self.reasons.remove(&before);
         if let Some(reason) = reason {
             self.reasons.insert(number, reason);
@@ -68,6 +79,15 @@ impl Scopes {
         requests.cancelling = requests.cancelling.saturating_sub(1);
         let left = requests.cancelling;
         if left == 0 {
+            if !self.has_heard_forwarded(root) {
+                self.cold(root).requests.forwarded = 0;
+            }
+            for at in self.from(root) {
+                let cold = self.scopes[at.0 as usize].cold as usize;
+                if let Some(cold) = self.cold.get_mut(cold) {
+                    cold.requests.heard_outer = false;
+                }
+            }
             self.forget_request(root);
         }
         left
@@ -88,6 +108,7 @@ impl Scopes {
         if let Some(Cold { requests, .. }) = self.cold.get_mut(at) {
             requests.began = began;
             requests.heard = requests.heard.min(requests.made);
+            requests.heard_outer = false;
         }
     }
 
@@ -134,18 +155,28 @@ impl Scopes {
             .max()
     }
 
-    /// The reason of the outermost one that has one.
-    pub(crate) fn pending_reason(&self, index: ScopeIndex) -> Option<Rc<str>> {
+    /// The reason of the request `number`, which is pending for `index`. If it has none, as one that a
+    /// limit makes, that of the outermost one which is used up with it: who decides what is seen
+    /// (C8).
+    pub(crate) fn reason(&self, index: ScopeIndex, number: u64) -> Option<Rc<str>> {
         if self.reasons.is_empty() {
             return None;
         }
-        self.all_pending(index)
-            .filter_map(|(_, number)| self.reason(number))
-            .last()
+        let own = self.reasons.get(&number);
+        let all = self.all_pending(index);
+        let merged = || {
+            all.filter(|&(_, other)| other < number)
+                .filter_map(|(_, other)| self.reasons.get(&other))
+                .last()
+        };
+        own.or_else(merged).cloned()
     }
 
-    pub(crate) fn reason(&self, number: u64) -> Option<Rc<str>> {
-        self.reasons.get(&number).cloned()
+    /// The reason of the request that an await has just returned.
+    pub(crate) fn last_reason(&self, number: u64) -> Option<Rc<str>> {
+        let last = self.last_reason.as_ref();
+        last.filter(|(of, _)| *of == number)
+            .map(|(_, reason)| reason.clone())
     }
 
     /// Whether a request that is pending for `index` is one that nobody in there has heard of.
@@ -171,14 +202,24 @@ impl Scopes {
 
     /// An await under `index` returned `number`: it, and what it merged with, is used up (C2).
     pub(crate) fn delivered(&mut self, index: ScopeIndex, number: u64) {
+        self.last_reason = self.reason(index, number).map(|reason| (number, reason));
+        let all = self.all_pending(index).map(|(at, _)| at);
+        let is_heard = |at: &ScopeIndex| {
+            self.cold_of(*at)
+                .is_some_and(|cold| cold.requests.first <= number)
+        };
+        let outermost = all.filter(is_heard).last();
+        let mut is_outer = outermost.is_some();
         let mut at = index;
         while at.is_made() {
             let outer = self.outer(at);
+            is_outer &= outermost != Some(at);
             if let Some(Cold {
                 requests, border, ..
             }) = self.cold.get_mut(self.scopes[at.0 as usize].cold as usize)
             {
                 requests.heard = requests.heard.max(number);
+                requests.heard_outer |= is_outer;
                 if border.has_account() {
                     return;
                 }
@@ -223,10 +264,12 @@ impl Scopes {
         } else {
             requests.heard
         };
-        self.outwards(self.outer(index)).any(|outer| {
-            let number = self.last_request(outer);
-            requests.began < number && number <= latest
-        })
+        let mut outer = self.outwards(self.outer(index));
+        requests.heard_outer
+            || outer.any(|outer| {
+                let number = self.last_request(outer);
+                requests.began < number && number <= latest
+            })
     }
 
     /// Whether the request `number` was made at `index` or further out, and is the last one there.
@@ -239,7 +282,7 @@ impl Scopes {
     /// be true where a later one was made here, which covers what that one does.)
     pub(crate) fn may_be_from_above(&self, index: ScopeIndex, number: u64) -> bool {
         let mut colds = self.outwards(index).filter_map(|at| self.cold_of(at));
-        colds.any(|Cold { requests, .. }| requests.began < number && number <= requests.made)
+        colds.any(|Cold { requests, .. }| (requests.first..=requests.made).contains(&number))
     }
 
     // ---- of tasks ----

@@ -192,9 +192,12 @@ impl Runtime {
             let Some(cell) = self.tasks().get(next).cloned() else {
                 return;
             };
-            let last = cell.join().cause.replace(number);
-            if last != number && last <= since {
-                self.request_from_joiner(&cell, self.reason(number), last);
+            let last = cell.join().cause.get();
+            if number > last {
+                cell.join().cause.set(number);
+                if last <= since {
+                    self.request_from_joiner(&cell, number, last);
+                }
             }
             next = cell.join().next.get();
         }
@@ -202,23 +205,19 @@ impl Runtime {
 
     fn forward(&self, cell: &TaskCell, number: u64) {
         let last = cell.join().cause.replace(number);
-        self.request_from_joiner(cell, self.reason(number), last);
+        self.request_from_joiner(cell, number, last);
     }
 
     /// `last`: what was forwarded before.
-    fn request_from_joiner(&self, cell: &TaskCell, reason: Option<Rc<str>>, last: u64) {
-        let root = self.root_scope(cell);
+    fn request_from_joiner(&self, cell: &TaskCell, number: u64, last: u64) {
+        let (root, scope) = (self.root_scope(cell), cell.join().scope.get());
         if last != 0 && self.core().scopes.has_heard_forwarded(root) {
             // The task has used that one up, so who awaits it has.
-            let scope = cell.join().scope.get();
             self.core().delivered(scope, last);
         }
+        let reason = self.core().scopes.reason(scope, number);
         self.request_task(cell, reason);
         self.core().scopes.note_forwarded(root);
-    }
-
-    fn reason(&self, number: u64) -> Option<Rc<str>> {
-        self.core().scopes.reason(number)
     }
 
     /// A scope ends, and what is awaited in it is awaited no more.
