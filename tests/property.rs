@@ -281,7 +281,10 @@ impl World {
             all.push(Box::pin(async move {
                 let opened = opened;
                 let result = run(&inner, &world, opened.1).await;
-                world.model().settle(opened.1);
+                // What one that was stopped comes to is not what counts.
+                if !stopping.get() {
+                    world.model().settle(opened.1);
+                }
                 if stops(&result) {
                     stopping.set(true);
                 }

@@ -24,6 +24,8 @@ pub struct CancelScope {
     deadline: Deadline,
     border: Border,
     stage: Stage,
+    /// It is begun by `begin_since`.
+    looks_back: bool,
     /// When it is open: where, and which scope.
     runtime: RuntimeId,
     key: ScopeKey,
@@ -59,24 +61,33 @@ pub enum Polled<T> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Since {
     runtime: RuntimeId,
-    /// The last request that is nothing to them.
+    /// Where they began.
+    scope: ScopeKey,
+    /// The last request that is nothing to them there.
     requests: u64,
 }
 
 impl Since {
     pub(crate) fn now() -> Self {
         current::with(|current| {
-            let (runtime, requests) = match current {
-                Some((runtime, _)) if runtime.core().scopes.is_nobody_asked() => {
-                    (runtime.id(), runtime.core().scopes.requests())
-                }
-                Some((runtime, current)) => {
-                    let scope = runtime.scope_here(current);
-                    (runtime.id(), runtime.core().scopes.began(scope))
-                }
-                None => (RuntimeId::NONE, 0),
+            let nowhere = Self {
+                runtime: RuntimeId::NONE,
+                scope: ScopeKey::NONE,
+                requests: 0,
             };
-            Self { runtime, requests }
+            let Some((runtime, current)) = current else {
+                return nowhere;
+            };
+            let scope = runtime.scope_here(current);
+            if !scope.is_made() {
+                return nowhere;
+            }
+            let scopes = &runtime.core().scopes;
+            Self {
+                runtime: runtime.id(),
+                scope: scopes.key_of(scope),
+                requests: scopes.began(scope),
+            }
         })
     }
 }
@@ -155,6 +166,7 @@ impl CancelScope {
         if self.stage != Stage::New {
             return;
         }
+        self.looks_back = true;
         current::with(|current| {
             let Some((runtime, current)) = current.filter(|&(at, _)| at.id() == since.runtime)
             else {
@@ -162,11 +174,14 @@ impl CancelScope {
             };
             if runtime.core().scopes.requests() > since.requests {
                 let outer = runtime.scope_here(current);
+                let is_there = runtime.core().scopes.has(since.scope) && outer == since.scope.index;
                 // Asked by a sibling before it began: not before it knows who else asked.
                 let deadline = std::mem::replace(&mut self.deadline, Deadline::NEVER);
                 self.open_below(runtime, outer);
                 let mut core = runtime.core();
-                core.scopes.begin_anew(self.key.index, since.requests);
+                if is_there {
+                    core.scopes.begin_since(self.key.index, since.requests);
+                }
                 if deadline.is_zero() {
                     core.cancel_scope(self.key); // Nothing is in it that would have to be told.
                 }
@@ -197,6 +212,7 @@ impl CancelScope {
             deadline,
             border: Border::Open,
             stage: Stage::New,
+            looks_back: false,
             runtime: RuntimeId::NONE,
             key: ScopeKey::NONE,
             _thread: BelongsToItsThread::new(),
@@ -223,11 +239,17 @@ impl CancelScope {
         match polled {
             Poll::Ready(output) => Polled::Ready(output),
             // One that yields has nothing registered, and goes on.
-            Poll::Pending if self.can_stay_new() && current::has_yielded(yields) => Polled::Pending,
+            Poll::Pending if self.can_stay_new() && current::has_yielded_by(yields, cx.waker()) => {
+                Polled::Pending
+            }
             Poll::Pending => match self.pending(cx.waker()) {
                 Waits::Heard | Waits::Nudged => Polled::Pending,
-                Waits::Deaf if current::has_yielded(yields) => Polled::Pending,
-                Waits::Deaf if self.is_fired() => Polled::Abandoned,
+                Waits::Deaf if current::has_yielded(yields) => {
+                    // Whatever that one has woken: this is asked again.
+                    cx.waker().wake_by_ref();
+                    Polled::Pending
+                }
+                Waits::Deaf if self.is_cancelled() => Polled::Abandoned,
                 Waits::Deaf => Polled::Deaf,
             },
         }
@@ -266,9 +288,10 @@ impl CancelScope {
         })
     }
 
-    /// Whether it need not be opened for a body that runs again: no span begins to count.
+    /// Whether it need not be opened for a body that runs again: no span begins to count, and who
+    /// asks meanwhile is not missed.
     fn can_stay_new(&self) -> bool {
-        self.stage == Stage::New && self.border == Border::Branch
+        self.stage == Stage::New && self.looks_back
     }
 
     fn open_below(&mut self, runtime: &Runtime, outer: ScopeIndex) {
@@ -278,10 +301,9 @@ impl CancelScope {
         self.stage = Stage::Open;
     }
 
-    fn is_fired(&self) -> bool {
-        current::with(|current| {
-            current.is_some_and(|(runtime, _)| runtime.core().scopes.has_fired(self.key))
-        })
+    /// Whether it was asked to stop, by its deadline or by [`cancel`](Self::cancel).
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.name().is_cancelled()
     }
 
     /// The body waits: now there must be a scope.

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::ptr;
 use std::rc::Rc;
+use std::task::{RawWakerVTable, Waker};
 
 use crate::inbox::{Inbox, RuntimeId};
 use crate::runtime::Runtime;
@@ -21,12 +22,15 @@ pub(crate) struct Current {
     pub(crate) lazy_deadline: Cell<Deadline>,
     pub(crate) lazy_border: Cell<Border>,
     /// How often something of ours has let other tasks run: what it waits for is no leaf.
-    pub(crate) yields: Cell<u32>,
+    yields: Cell<u32>,
+    /// What the last one has woken.
+    yielded_by: Cell<(*const (), *const RawWakerVTable)>,
 }
 
 impl Current {
-    pub(crate) fn count_yield(&self) {
+    pub(crate) fn count_yield(&self, waker: &Waker) {
         self.yields.set(self.yields.get().wrapping_add(1));
+        self.yielded_by.set((waker.data(), waker.vtable()));
     }
 }
 
@@ -53,6 +57,7 @@ thread_local! {
             lazy_deadline: Cell::new(Deadline::NEVER),
             lazy_border: Cell::new(Border::Open),
             yields: Cell::new(0),
+            yielded_by: Cell::new((ptr::null(), ptr::null())),
         }
     };
 
@@ -208,6 +213,12 @@ pub(crate) fn has_yielded(since: u32) -> bool {
             current.yields.get() != since && runtime.tasks().is_queued(current.task.get())
         })
     })
+}
+
+/// The same, if the last one has woken `waker`.
+pub(crate) fn has_yielded_by(since: u32, waker: &Waker) -> bool {
+    let by = CURRENT.with(|current| current.yielded_by.get());
+    by == (waker.data(), ptr::from_ref(waker.vtable())) && has_yielded(since)
 }
 
 /// Whether a runtime is turning on this thread.

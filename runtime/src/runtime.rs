@@ -334,14 +334,29 @@ impl Runtime {
 
     /// For awaits that finish at once: whether a request to stop is pending (C7).
     pub(crate) fn checkpoint(&self, current: &Current) -> Option<Cause> {
-        // A scope that is not made has been asked nothing.
-        let scope = match current.scope.get() {
-            ScopeIndex::LAZY => current.lazy_outer.get(),
-            scope => scope,
-        };
-        if scope == ScopeIndex::NONE {
+        if self.core().scopes.is_quiet() {
             return None;
         }
+        self.look_for_request(current)
+    }
+
+    #[cold]
+    fn look_for_request(&self, current: &Current) -> Option<Cause> {
+        let here = current.scope.get();
+        let around = match here {
+            ScopeIndex::LAZY => current.lazy_outer.get(),
+            here => here,
+        };
+        let around = match around {
+            // It may have got one where it was not polled.
+            ScopeIndex::NONE => self.tasks().get(current.task.get())?.header().scope.get(),
+            made => made,
+        };
+        if !around.is_made() || !self.with_core(|core| core.refuses(around)) {
+            return None; // What is not made has been asked nothing.
+        }
+        // Made for that: it is to be known who has heard.
+        let scope = self.scope_here(current);
         self.with_core(|core| core.checkpoint(scope))
     }
 

@@ -101,7 +101,7 @@ impl Timer {
                 if let Some(cause) = runtime.checkpoint(current) {
                     return Err(cause);
                 }
-                current.count_yield();
+                current.count_yield(&waker);
                 waker.wake();
                 self.stage = Stage::Yielded;
                 return Ok(());

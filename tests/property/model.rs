@@ -90,6 +90,9 @@ pub(super) struct Scope {
     /// Known: reasons that a limit or a sibling, which has none of its own, may have taken from
     /// requests that were used up since.
     pub(super) copied: Vec<u32>,
+    /// Reasons that a limit in there may have passed on to a task that is awaited there, of requests
+    /// that were used up since.
+    pub(super) passed_on: Vec<u32>,
     /// Who shares this is being stopped, without a reason.
     pub(super) stops: Rc<Cell<bool>>,
     /// Of a task: the wait for it.
@@ -198,6 +201,7 @@ impl Model {
             retracted: 0,
             told,
             copied: Vec::new(),
+            passed_on: Vec::new(),
             stops: Rc::default(),
             awaited: None,
             group: None,
@@ -302,6 +306,10 @@ impl Model {
             return false;
         };
         let from = self.leaves[leaf].scope;
+        let mut path = self.path(from);
+        if path.any(|at| self.scopes[at].passed_on.contains(&reason)) {
+            return true;
+        }
         let is_pending = |ask: Ask| ask.reason == Some(reason);
         self.may_be_unnamed(Some(from), now) && self.pending(from).is_some_and(is_pending)
             || self.may_be_copied(from, reason, now)
@@ -412,7 +420,14 @@ impl Model {
     /// Requests up to `number` are used up.
     fn delivered(&mut self, scope: usize, number: u64) {
         let account = self.account(scope);
+        let now = now();
         for at in self.path(scope) {
+            let used_up = self.pending(at).filter(|ask| ask.number <= number);
+            if let Some(ask) = used_up
+                && self.may_be_unnamed(Some(at), now)
+            {
+                self.scopes[at].passed_on.extend(ask.reason);
+            }
             let heard = &mut self.scopes[at].heard_here;
             *heard = number.max(*heard);
             if at == account {

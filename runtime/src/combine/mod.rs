@@ -77,10 +77,11 @@ impl<F: Future> Branch<F> {
             Polled::Abandoned => None,
         };
         this.future.set(None);
-        if output.is_some() {
-            this.scope.close();
+        if this.scope.is_cancelled() {
+            // What it has heard of from further out it says to nobody: its output is not what counts.
+            this.scope.discard();
         } else {
-            this.scope.discard(); // It says to nobody what it has heard.
+            this.scope.close();
         }
         *this.output = output;
         this.output.as_ref().is_some_and(R::stops)

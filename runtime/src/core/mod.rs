@@ -372,6 +372,11 @@ impl Core {
         }
     }
 
+    /// Whether an await under `scope` would be stopped before it begins.
+    pub(crate) fn refuses(&mut self, scope: ScopeIndex) -> bool {
+        self.ending || self.pending(scope).is_some()
+    }
+
     /// The deadline of an await under `scope`. One that has passed fires.
     fn nearest_deadline(&mut self, scope: ScopeIndex) -> Option<(Instant, ScopeIndex)> {
         let mut deadline = None;

@@ -192,7 +192,7 @@ impl Scopes {
             cold.border = border;
             if self.asked > 0 {
                 let began = self.began(parent);
-                self.begin_anew(index, began);
+                self.begin_since(index, began);
             }
         }
         ScopeKey { index, generation }
@@ -312,10 +312,19 @@ impl Scopes {
     /// Moves a scope below another one: it is polled there now, and begins there anew as far as
     /// requests from further out go (C8).
     pub(crate) fn reattach(&mut self, index: ScopeIndex, parent: ScopeIndex) {
+        let is_in_its_task = self.root(index) == self.root(parent);
         self.unlink(index);
         self.link(index, parent);
         let began = self.began(parent);
-        self.begin_anew(index, began);
+        if is_in_its_task {
+            self.begin_since(index, began);
+        } else {
+            self.begin_anew(index, began);
+        }
+    }
+
+    fn root(&self, index: ScopeIndex) -> Option<ScopeIndex> {
+        self.with_parents(index).last()
     }
 
     fn unlink(&mut self, index: ScopeIndex) {

@@ -83,9 +83,8 @@ impl Scopes {
                 self.cold(root).requests.forwarded = 0;
             }
             for at in self.from(root) {
-                let cold = self.scopes[at.0 as usize].cold as usize;
-                if let Some(cold) = self.cold.get_mut(cold) {
-                    cold.requests.heard_outer = false;
+                if let Some(requests) = self.requests_of(at) {
+                    requests.heard_outer = false;
                 }
             }
             self.forget_request(root);
@@ -102,14 +101,36 @@ impl Scopes {
         }
     }
 
-    /// A scope is polled somewhere else now: what was heard where it was is not heard there.
-    pub(crate) fn begin_anew(&mut self, index: ScopeIndex, began: u64) {
-        let at = self.at(index).cold as usize;
-        if let Some(Cold { requests, .. }) = self.cold.get_mut(at) {
+    /// Requests up to `began` are nothing to a scope, if they come from further out.
+    pub(crate) fn begin_since(&mut self, index: ScopeIndex, began: u64) {
+        if let Some(requests) = self.requests_of(index) {
             requests.began = began;
-            requests.heard = requests.heard.min(requests.made);
             requests.heard_outer = false;
         }
+    }
+
+    /// A scope is polled in another task now: what was heard in there, of requests to the one where
+    /// it was, is not heard here.
+    pub(super) fn begin_anew(&mut self, index: ScopeIndex, began: u64) {
+        self.begin_since(index, began);
+        for at in self.from(index) {
+            let path = self.outwards(at).take_while(|&outer| outer != index);
+            let inside = path.chain([index]).map(|at| self.last_request(at)).max();
+            let Some(requests) = self.requests_of(at) else {
+                continue;
+            };
+            let heard = requests.heard.min(inside.unwrap_or(0));
+            // What a scope that moves with it has asked is still to be heard of.
+            let is_asked = at != index && inside.is_some_and(|made| made > requests.heard);
+            requests.began = if is_asked { began.min(heard) } else { began };
+            requests.heard = heard;
+            requests.heard_outer = false;
+        }
+    }
+
+    fn requests_of(&mut self, index: ScopeIndex) -> Option<&mut Requests> {
+        let at = self.at(index).cold as usize;
+        self.cold.get_mut(at).map(|cold| &mut cold.requests)
     }
 
     /// The last request that is nothing to a scope that begins below `parent`.

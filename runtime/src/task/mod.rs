@@ -534,7 +534,7 @@ pub fn yield_now() -> impl Future<Output = io::Result<()>> {
             let (runtime, current) = current?;
             let refused = runtime.checkpoint(current);
             if refused.is_none() {
-                current.count_yield();
+                current.count_yield(cx.waker());
             }
             refused
         });
