@@ -24,8 +24,6 @@ pub struct CancelScope {
     deadline: Deadline,
     border: Border,
     stage: Stage,
-    /// It is begun by `begin_since`.
-    looks_back: bool,
     /// When it is open: where, and which scope.
     runtime: RuntimeId,
     key: ScopeKey,
@@ -56,39 +54,43 @@ pub enum Polled<T> {
     Deaf,
 }
 
-/// What branches have to hear of that begin together, though one may have heard of it before
-/// another begins.
+/// When and where several branches began: each is to hear of what came since, though another may
+/// have heard of it before this one has a scope.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Since {
     runtime: RuntimeId,
-    /// Where they began.
     scope: ScopeKey,
     /// The last request that is nothing to them there.
     requests: u64,
 }
 
 impl Since {
+    /// Now and here.
     pub(crate) fn now() -> Self {
-        current::with(|current| {
-            let nowhere = Self {
-                runtime: RuntimeId::NONE,
-                scope: ScopeKey::NONE,
-                requests: 0,
-            };
-            let Some((runtime, current)) = current else {
-                return nowhere;
-            };
+        let now = current::with(|current| {
+            let (runtime, current) = current?;
             let scope = runtime.scope_here(current);
-            if !scope.is_made() {
-                return nowhere;
-            }
             let scopes = &runtime.core().scopes;
-            Self {
+            scope.is_made().then(|| Self {
                 runtime: runtime.id(),
                 scope: scopes.key_of(scope),
                 requests: scopes.began(scope),
-            }
+            })
+        });
+        now.unwrap_or(Self {
+            runtime: RuntimeId::NONE,
+            scope: ScopeKey::NONE,
+            requests: 0,
         })
+    }
+
+    /// A branch has been opened below `outer`: as of then, if that is where they began.
+    fn look_back(self, runtime: &Runtime, branch: ScopeIndex, outer: ScopeIndex) {
+        let scopes = &mut runtime.core().scopes;
+        let is_there = outer.is_made() && scopes.key_of(outer) == self.scope;
+        if runtime.id() == self.runtime && is_there {
+            scopes.begin_since(branch, self.requests);
+        }
     }
 }
 
@@ -161,34 +163,6 @@ impl CancelScope {
         }
     }
 
-    /// Opens it here, if anybody was asked to stop since: as if it had been open by then.
-    pub(crate) fn begin_since(&mut self, since: Since) {
-        if self.stage != Stage::New {
-            return;
-        }
-        self.looks_back = true;
-        current::with(|current| {
-            let Some((runtime, current)) = current.filter(|&(at, _)| at.id() == since.runtime)
-            else {
-                return;
-            };
-            if runtime.core().scopes.requests() > since.requests {
-                let outer = runtime.scope_here(current);
-                let is_there = runtime.core().scopes.has(since.scope) && outer == since.scope.index;
-                // Asked by a sibling before it began: not before it knows who else asked.
-                let deadline = std::mem::replace(&mut self.deadline, Deadline::NEVER);
-                self.open_below(runtime, outer);
-                let mut core = runtime.core();
-                if is_there {
-                    core.scopes.begin_since(self.key.index, since.requests);
-                }
-                if deadline.is_zero() {
-                    core.cancel_scope(self.key); // Nothing is in it that would have to be told.
-                }
-            }
-        });
-    }
-
     /// Opens it here, and names it for who is in it, or elsewhere on this thread: to ask it to
     /// stop, and to move its deadline, which counts from now on. It does not travel into the kernel
     /// with operations then, so that is slower than a deadline that stays.
@@ -212,7 +186,6 @@ impl CancelScope {
             deadline,
             border: Border::Open,
             stage: Stage::New,
-            looks_back: false,
             runtime: RuntimeId::NONE,
             key: ScopeKey::NONE,
             _thread: BelongsToItsThread::new(),
@@ -225,7 +198,17 @@ impl CancelScope {
         body: Pin<&mut F>,
         cx: &mut Context<'_>,
     ) -> Polled<F::Output> {
-        let Some(outer) = self.enter() else {
+        self.poll_since(body, cx, None)
+    }
+
+    /// The same, for one of several branches that began at `since`.
+    pub(crate) fn poll_since<F: Future>(
+        &mut self,
+        body: Pin<&mut F>,
+        cx: &mut Context<'_>,
+        since: Option<Since>,
+    ) -> Polled<F::Output> {
+        let Some(outer) = self.enter(since) else {
             // Outside of a runtime: the body's own leaves will say so.
             return match body.poll(cx) {
                 Poll::Ready(output) => Polled::Ready(output),
@@ -238,8 +221,13 @@ impl CancelScope {
         drop(inside);
         match polled {
             Poll::Ready(output) => Polled::Ready(output),
-            // One that yields has nothing registered, and goes on.
-            Poll::Pending if self.can_stay_new() && current::has_yielded_by(yields, cx.waker()) => {
+            // One that yields has nothing registered, and goes on; who asks meanwhile is not missed, and
+            // no span begins to count.
+            Poll::Pending
+                if since.is_some()
+                    && self.stage == Stage::New
+                    && current::has_yielded_by(yields, cx.waker()) =>
+            {
                 Polled::Pending
             }
             Poll::Pending => match self.pending(cx.waker()) {
@@ -256,7 +244,7 @@ impl CancelScope {
     }
 
     /// Makes this the scope that is polled. Gives the one around it.
-    fn enter(&mut self) -> Option<ScopeIndex> {
+    fn enter(&mut self, since: Option<Since>) -> Option<ScopeIndex> {
         current::with(|current| {
             let (runtime, current) = current?;
             let lazy = self.stage == Stage::New
@@ -276,7 +264,12 @@ impl CancelScope {
             }
             let outer = runtime.scope_here(current);
             match self.stage {
-                Stage::New => self.open_below(runtime, outer),
+                Stage::New => {
+                    self.open_below(runtime, outer);
+                    if let Some(since) = since {
+                        since.look_back(runtime, self.key.index, outer);
+                    }
+                }
                 Stage::Open if self.runtime == runtime.id() => {
                     runtime.with_core(|core| core.reattach_scope(self.key.index, outer));
                 }
@@ -286,12 +279,6 @@ impl CancelScope {
             current.scope.set(self.key.index);
             Some(outer)
         })
-    }
-
-    /// Whether it need not be opened for a body that runs again: no span begins to count, and who
-    /// asks meanwhile is not missed.
-    fn can_stay_new(&self) -> bool {
-        self.stage == Stage::New && self.looks_back
     }
 
     fn open_below(&mut self, runtime: &Runtime, outer: ScopeIndex) {

@@ -72,14 +72,14 @@ macro_rules! branches {
                         let told = first.is_some();
                         $(
                             let mut branch = this.$future.as_mut();
-                            if !branch.is_over() {
+                            if !branch.as_mut().is_over() {
                                 if first.is_some() {
                                     branch.as_mut().cancel();
                                 }
                                 if branch.as_mut().poll_once::<R>(cx, since) {
                                     first.get_or_insert($place);
                                 }
-                                over &= branch.is_over();
+                                over &= branch.as_mut().is_over();
                             }
                         )+
                         if over {

@@ -68,9 +68,7 @@ impl<F: Future> Branch<F> {
         let Some(future) = this.future.as_mut().as_pin_mut() else {
             return false;
         };
-        // Whatever another branch has heard of meanwhile, this one hears too.
-        this.scope.begin_since(since);
-        let output = match this.scope.poll(future, cx) {
+        let output = match this.scope.poll_since(future, cx, Some(since)) {
             // What is foreign has no word for a request from further out: that stays pending.
             Polled::Pending | Polled::Deaf => return false,
             Polled::Ready(output) => Some(output),
@@ -87,16 +85,15 @@ impl<F: Future> Branch<F> {
         this.output.as_ref().is_some_and(R::stops)
     }
 
-    pub(crate) const fn is_over(&self) -> bool {
-        self.future.is_none()
+    /// By a pin: a shared reference to a future that has begun would claim what it borrows of itself.
+    pub(crate) fn is_over(self: Pin<&mut Self>) -> bool {
+        self.project().future.as_pin_mut().is_none()
     }
 }
 
 impl<F: Future> fmt::Debug for Branch<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Branch")
-            .field("over", &self.is_over())
-            .finish_non_exhaustive()
+        f.debug_struct("Branch").finish_non_exhaustive()
     }
 }
 
@@ -155,7 +152,7 @@ impl<F: Future> Future for Numbered<F> {
         let mut this = self.project();
         let since = this.begun.get().unwrap_or_else(Since::now);
         this.branch.as_mut().poll_once::<Never>(cx, since);
-        if this.branch.is_over() {
+        if this.branch.as_mut().is_over() {
             Poll::Ready((*this.place, this.branch.take()))
         } else {
             Poll::Pending
