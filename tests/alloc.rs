@@ -1,5 +1,7 @@
 //! What allocates, counted: nothing that is done for each request.
 
+#![cfg(not(miri))]
+
 mod common;
 mod counting;
 

@@ -277,6 +277,7 @@ each_driver! {
     }
 }
 
+#[cfg(not(miri))]
 #[test]
 fn b129_run_gives_the_output_of_main_and_refuses_to_be_nested() {
     let _alone = World::uring();

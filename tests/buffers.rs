@@ -76,6 +76,7 @@ fn nested_slices_stay_within_each_other() {
 }
 
 /// Deep nests, and the kernel at the bottom of them.
+#[cfg(not(miri))]
 #[test]
 fn nested_slices_are_read_into_and_written_from() {
     let world = World::uring();
@@ -97,6 +98,7 @@ fn nested_slices_are_read_into_and_written_from() {
 
 /// As into a Vec itself, so that the window is what was read, and no more. A boxed slice has no
 /// length to set.
+#[cfg(not(miri))]
 #[test]
 fn read_into_a_window_of_a_vec_ends_it_behind_what_was_read() {
     let world = World::uring();
@@ -113,6 +115,7 @@ fn read_into_a_window_of_a_vec_ends_it_behind_what_was_read() {
     });
 }
 
+#[cfg(not(miri))]
 #[test]
 fn read_into_a_vec_sets_its_length_from_its_start() {
     let world = World::uring();
@@ -249,6 +252,7 @@ each_driver! {
 }
 
 /// Whole transfers over buffers of somebody else's making: short reads into windows.
+#[cfg(not(miri))]
 #[test]
 fn read_exact_into_a_foreign_buffer_fills_it() {
     let world = World::uring();
@@ -275,6 +279,7 @@ fn read_exact_into_a_foreign_buffer_fills_it() {
 }
 
 /// What is shared is read from, and comes back to its owners.
+#[cfg(not(miri))]
 #[test]
 fn writes_of_shared_blocks_leave_them_to_their_owners() {
     let world = World::uring();
@@ -293,6 +298,7 @@ fn writes_of_shared_blocks_leave_them_to_their_owners() {
 }
 
 /// The address of what is lent is that of what comes back, wherever futures are moved meanwhile.
+#[cfg(not(miri))]
 #[test]
 fn buffer_keeps_its_address_while_its_future_moves() {
     let world = World::uring();

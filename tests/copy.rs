@@ -1,5 +1,7 @@
 //! `fs::copy`, against std's.
 
+#![cfg(not(miri))]
+
 mod common;
 
 use std::io::ErrorKind;

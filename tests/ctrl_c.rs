@@ -2,6 +2,8 @@
 //! does not let tests have. A test whose name begins with a number re-creates that behaviour of
 //! CPython's test_runners.
 
+#![cfg(not(miri))]
+
 use std::io::{self, BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ChildStdout, Command, Stdio};

@@ -18,6 +18,7 @@ use coring::{
 const SECOND: Duration = Duration::from_secs(1);
 
 fn on_each_driver(test: impl Fn(&World)) {
+    #[cfg(not(miri))] // Miri has no io_uring.
     test(&World::uring());
     test(&World::sim());
 }
@@ -151,6 +152,7 @@ fn timeouts_that_pass_unseen_expire_at_the_outermost() {
 }
 
 /// A body that is always ready to go on, so that the loop never sleeps.
+#[cfg(not(miri))]
 #[test]
 fn wait_for_a_busy_loop_of_yields_times_out() {
     let world = World::uring();

@@ -39,6 +39,7 @@ fn named<F: Future + 'static>(name: &str, future: F) -> Task<F::Output> {
     Task::builder().name(name).spawn(future)
 }
 
+#[cfg(not(miri))]
 #[test]
 fn plays_its_role() {
     let Ok(role) = std::env::var(ROLE) else {
@@ -116,23 +117,27 @@ fn plays_its_role() {
     });
 }
 
+#[cfg(not(miri))]
 #[test]
 fn poll_that_is_slow_is_reported_with_task_and_place() {
     let words = ["blocker", "tests/debug.rs:", "without a break", "to_thread"];
     reports_one("slow", &words);
 }
 
+#[cfg(not(miri))]
 #[test]
 fn request_that_was_swallowed_is_reported_once() {
     reports_one("swallows", &["swallower", "has heard of it, and goes on"]);
     assert!(reports("cleans up", "1").is_empty());
 }
 
+#[cfg(not(miri))]
 #[test]
 fn operation_that_is_dropped_in_flight_is_reported() {
     reports_one("drops", &["dropper", "an operation in flight was dropped"]);
 }
 
+#[cfg(not(miri))]
 #[test]
 fn error_that_nobody_looks_at_is_reported() {
     for role in ["fails unseen", "fails and is dropped"] {
@@ -141,6 +146,7 @@ fn error_that_nobody_looks_at_is_reported() {
     assert!(reports("fails and is seen", "1").is_empty());
 }
 
+#[cfg(not(miri))]
 #[test]
 fn group_that_is_left_undrained_is_reported() {
     reports_one(

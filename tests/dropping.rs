@@ -132,6 +132,7 @@ each_driver! {
     }
 }
 
+#[cfg(not(miri))]
 #[test]
 fn futures_of_a_stream_leave_nothing() {
     let world = World::uring();
@@ -170,6 +171,7 @@ fn futures_of_a_stream_leave_nothing() {
     });
 }
 
+#[cfg(not(miri))]
 #[test]
 fn futures_that_connect_and_accept_leave_nothing() {
     let world = World::uring();
@@ -198,6 +200,7 @@ fn futures_that_connect_and_accept_leave_nothing() {
     });
 }
 
+#[cfg(not(miri))]
 #[test]
 fn futures_of_files_leave_nothing() {
     let world = World::uring();
@@ -225,6 +228,7 @@ fn futures_of_files_leave_nothing() {
     assert!(temp.content() == [7; 1 << 20]);
 }
 
+#[cfg(not(miri))]
 #[test]
 fn stream_whose_read_is_dropped_with_its_task_is_closed() {
     let world = World::uring();

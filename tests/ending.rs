@@ -112,6 +112,7 @@ each_driver! {
     }
 }
 
+#[cfg(not(miri))]
 #[test]
 fn b131_run_waits_for_the_clean_up_of_the_other_tasks_and_gives_its_output() {
     let _alone = World::uring();
@@ -135,6 +136,7 @@ fn b131_run_waits_for_the_clean_up_of_the_other_tasks_and_gives_its_output() {
     assert_eq!((output, done.get()), (42, 2));
 }
 
+#[cfg(not(miri))]
 #[test]
 fn tasks_clean_up_also_when_main_panicked() {
     let _alone = World::uring();
@@ -160,6 +162,7 @@ fn tasks_clean_up_also_when_main_panicked() {
     assert!(done.get());
 }
 
+#[cfg(not(miri))]
 #[test]
 fn signal_is_got_by_all_who_catch_it_and_counts_once() {
     let world = World::uring();

@@ -1,5 +1,7 @@
 //! Files, against std's.
 
+#![cfg(not(miri))]
+
 mod common;
 
 use std::io::{self, ErrorKind};

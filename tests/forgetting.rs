@@ -73,6 +73,7 @@ each_driver! {
     }
 }
 
+#[cfg(not(miri))]
 #[test]
 fn futures_of_io_that_are_forgotten_keep_slot_and_descriptor() {
     let world = World::uring();

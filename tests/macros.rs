@@ -1,6 +1,8 @@
 //! `#[coring::main]` and `#[coring::test]`. What is wrong with them is in `macros/tests/ui`, and so
 //! is what takes the process's main thread.
 
+#![cfg(not(miri))]
+
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;

@@ -1,6 +1,8 @@
 //! What things cost in memory, counted in bytes of the heap: slabs and queues with the room that
 //! they keep included.
 
+#![cfg(not(miri))]
+
 mod common;
 mod counting;
 

@@ -162,6 +162,7 @@ each_driver! {
     }
 }
 
+#[cfg(not(miri))]
 #[test]
 fn accept_that_a_connection_and_its_limit_reach_together_leaves_the_next_alone() {
     let world = World::uring();

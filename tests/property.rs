@@ -768,6 +768,7 @@ fn programs_that_are_stopped_at_random_keep_the_contract_on_sim() {
     cases(On::Sim, 2_000);
 }
 
+#[cfg(not(miri))]
 #[test]
 fn programs_that_are_stopped_at_random_keep_the_contract_on_uring() {
     let _alone = common::World::uring();

@@ -1,5 +1,7 @@
 //! Python's asyncio at the other end.
 
+#![cfg(not(miri))]
+
 mod common;
 
 use std::io::{BufRead as _, BufReader};

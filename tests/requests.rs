@@ -77,6 +77,7 @@ fn c2_limit_that_is_over_stops_no_later_await_of_its_task() {
     });
 }
 
+#[cfg(not(miri))]
 #[test]
 fn c2_limit_that_ties_with_data_stops_no_later_await_of_its_task() {
     let world = World::uring();
@@ -97,6 +98,7 @@ fn c2_limit_that_ties_with_data_stops_no_later_await_of_its_task() {
     });
 }
 
+#[cfg(not(miri))]
 #[test]
 fn c7_accept_that_had_begun_is_stopped_by_a_limit_that_has_passed() {
     let world = World::uring();
@@ -110,6 +112,7 @@ fn c7_accept_that_had_begun_is_stopped_by_a_limit_that_has_passed() {
     });
 }
 
+#[cfg(not(miri))]
 #[test]
 fn c8_multishot_that_was_left_by_hand_is_not_told_of_a_limit_that_is_over() {
     let world = World::uring();
@@ -127,6 +130,7 @@ fn c8_multishot_that_was_left_by_hand_is_not_told_of_a_limit_that_is_over() {
     });
 }
 
+#[cfg(not(miri))]
 #[test]
 fn c2_request_is_kept_where_the_awaited_task_was_told_of_a_later_one_elsewhere() {
     let world = World::uring();
@@ -281,6 +285,7 @@ fn limit_carried_by_what_cannot_be_cancelled_reaches_its_siblings_in_time() {
 
 /// A connect that was stopped goes on in its socket, so it can't be started again: what ends it is
 /// never the kernel's timeout behind it.
+#[cfg(not(miri))]
 #[test]
 fn connect_that_leaves_its_limit_goes_on() {
     let world = World::uring();
@@ -313,6 +318,7 @@ fn connect_that_leaves_its_limit_goes_on() {
     });
 }
 
+#[cfg(not(miri))]
 #[test]
 fn c7_empty_transfers_are_cancellation_points() {
     let world = World::uring();
@@ -338,6 +344,7 @@ fn c7_empty_transfers_are_cancellation_points() {
     });
 }
 
+#[cfg(not(miri))]
 #[test]
 fn write_that_times_out_part_of_the_way_says_how_much_also_in_a_result() {
     let world = World::uring();
@@ -359,6 +366,7 @@ fn write_that_times_out_part_of_the_way_says_how_much_also_in_a_result() {
     });
 }
 
+#[cfg(not(miri))]
 #[test]
 fn c1_sleep_that_ties_with_its_limit_is_over() {
     let world = World::uring();

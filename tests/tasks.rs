@@ -543,6 +543,7 @@ fn b016_result_that_comes_in_spite_of_a_request_stands_and_the_next_await_is_tol
     });
 }
 
+#[cfg(not(miri))]
 #[test]
 fn cancel_of_a_task_of_another_loop_wakes_an_embedded_one() {
     let world = World::uring();

@@ -1,5 +1,7 @@
 //! A TCP connection, against std's.
 
+#![cfg(not(miri))]
+
 mod common;
 
 use std::io::{self, ErrorKind, Read as _, Write as _};

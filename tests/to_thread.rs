@@ -1,5 +1,7 @@
 //! Work on other threads: `to_thread`, and a runtime's handle.
 
+#![cfg(not(miri))]
+
 mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};

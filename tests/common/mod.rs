@@ -206,6 +206,7 @@ macro_rules! each_driver {
             use super::*;
             $($(#[$attr])* pub(super) fn $name($world: &World) $body)*
         }
+        #[cfg(not(miri))] // Miri has no io_uring.
         mod uring {
             $(#[test] fn $name() { super::bodies::$name(&super::World::uring()) })*
         }
