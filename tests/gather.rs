@@ -609,7 +609,7 @@ each_driver! {
     }
 
     fn gather_of_many_polls_only_who_is_woken(world) {
-        const MANY: u32 = 500;
+        const MANY: u32 = if cfg!(miri) { 60 } else { 500 };
         let step = world.short(1);
         world.run(async {
             let polls = Cell::new(0);

@@ -218,7 +218,7 @@ each_driver! {
                 while !over.get() {
                     yield_now().await.expect("nobody cancels");
                     if let Some(kernel) = &mut kernel {
-                        kernel.advance(MS);
+                        kernel.advance(world.short(1) / 100);
                     }
                 }
             };
@@ -236,7 +236,7 @@ each_driver! {
             let foreign = poll_fn(|cx| -> Poll<io::Result<()>> {
                 cx.waker().wake_by_ref();
                 if let Some(kernel) = &world.kernel {
-                    kernel.advance(MS);
+                    kernel.advance(world.short(1) / 100);
                 }
                 Poll::Pending
             });
