@@ -43,7 +43,32 @@ async fn cleans_up(log: Log) -> io::Result<()> {
     stopped
 }
 
+/// Holds a reference to a value of its own across awaits.
+async fn borrows_from_itself() -> io::Result<u32> {
+    let mut n = 0;
+    let borrowed = &mut n;
+    yield_now().await?;
+    *borrowed += 1;
+    sleep(MS).await?;
+    *borrowed += 1;
+    Ok(*borrowed)
+}
+
 each_driver! {
+    /// For Miri, which sees it if a branch is looked at while its future has begun.
+    fn futures_that_borrow_from_themselves_are_not_looked_into(world) {
+        world.run(async {
+            let f = borrows_from_itself;
+            assert_eq!(gather!(f(), f()).await.expect("nobody cancels"), (2, 2));
+            assert_eq!(gather_all([f(), f()]).await.expect("nobody cancels"), [2, 2]);
+            let settled = gather!(f(), f()).return_exceptions().await;
+            assert_eq!(settled.0.expect("nobody cancels"), 2);
+            let raced = race!(f(), sleep(LONG)).await;
+            assert!(matches!(raced.winner, Of2::First(Ok(2))));
+            assert_eq!(race_all([f(), f()]).await.winner.1.expect("nobody cancels"), 2);
+        });
+    }
+
     fn b113_gather_gives_the_values_in_order(world) {
         let step = world.short(1);
         world.run(async {
