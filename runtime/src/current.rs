@@ -21,6 +21,8 @@ pub(crate) struct Current {
     pub(crate) lazy_outer: Cell<ScopeIndex>,
     pub(crate) lazy_deadline: Cell<Deadline>,
     pub(crate) lazy_border: Cell<Border>,
+    /// A task has been given a root scope in this poll: what is restored as `scope` may be older.
+    pub(crate) has_new_root: Cell<bool>,
     /// How often something of ours has let other tasks run: what it waits for is no leaf.
     yields: Cell<u32>,
     /// What the last one has woken.
@@ -56,6 +58,7 @@ thread_local! {
             lazy_outer: Cell::new(ScopeIndex::NONE),
             lazy_deadline: Cell::new(Deadline::NEVER),
             lazy_border: Cell::new(Border::Open),
+            has_new_root: Cell::new(false),
             yields: Cell::new(0),
             yielded_by: Cell::new((ptr::null(), ptr::null())),
         }
@@ -173,6 +176,7 @@ pub(crate) fn set(task: u32, scope: ScopeIndex) {
     CURRENT.with(|current| {
         current.task.set(task);
         current.scope.set(scope);
+        current.has_new_root.set(false);
     });
 }
 
@@ -201,6 +205,11 @@ pub(crate) fn reason(request: u64) -> Option<Rc<str>> {
     with(|current| current?.0.core().scopes.last_reason(request))
 }
 
+/// A task has been given a root scope.
+pub(crate) fn note_root() {
+    CURRENT.with(|current| current.has_new_root.set(true));
+}
+
 /// How often something has yielded on this thread.
 pub(crate) fn yields() -> u32 {
     CURRENT.with(|current| current.yields.get())
@@ -215,10 +224,12 @@ pub(crate) fn has_yielded(since: u32) -> bool {
     })
 }
 
-/// The same, if the last one has woken `waker`.
+/// Whether something has yielded since, and the last one that did has woken `waker`.
 pub(crate) fn has_yielded_by(since: u32, waker: &Waker) -> bool {
-    let by = CURRENT.with(|current| current.yielded_by.get());
-    by == (waker.data(), ptr::from_ref(waker.vtable())) && has_yielded(since)
+    CURRENT.with(|current| {
+        let by = (waker.data(), ptr::from_ref(waker.vtable()));
+        current.yields.get() != since && current.yielded_by.get() == by
+    })
 }
 
 /// Whether a runtime is turning on this thread.

@@ -334,7 +334,8 @@ impl Runtime {
 
     /// For awaits that finish at once: whether a request to stop is pending (C7).
     pub(crate) fn checkpoint(&self, current: &Current) -> Option<Cause> {
-        if self.core().scopes.is_quiet() {
+        let has_no_scope = current.scope.get() == ScopeIndex::NONE && !current.has_new_root.get();
+        if has_no_scope || self.core().scopes.is_quiet() {
             return None;
         }
         self.look_for_request(current)
@@ -392,6 +393,7 @@ impl Runtime {
     pub(crate) fn root_scope(&self, cell: &TaskCell) -> ScopeIndex {
         let scope = &cell.header().scope;
         if scope.get() == ScopeIndex::NONE {
+            current::note_root();
             scope.set(
                 self.core()
                     .scopes
