@@ -10,6 +10,7 @@ pub const CANCELLED: u64 = 10_000;
 
 /// On coring.
 pub mod ours {
+    use std::cell::Cell;
     use std::io;
     use std::rc::Rc;
     use std::time::Duration;
@@ -148,7 +149,7 @@ pub mod ours {
         })
     }
 
-    /// Tasks that sleep, all cancelled in one turn, and awaited.
+    /// Tasks that sleep, all cancelled in one turn once all of them sleep, and awaited.
     ///
     /// # Errors
     ///
@@ -156,10 +157,19 @@ pub mod ours {
     pub fn cancel(runner: &mut Runner, n: u64) -> io::Result<()> {
         runner.run(async {
             for _ in 0..n.div_ceil(CANCELLED) {
+                let asleep = Rc::new(Cell::new(0));
                 let tasks: Vec<_> = (0..CANCELLED)
-                    .map(|_| create_task(sleep(Duration::from_secs(3_600))))
+                    .map(|_| {
+                        let asleep = asleep.clone();
+                        create_task(async move {
+                            asleep.set(asleep.get() + 1);
+                            sleep(Duration::from_secs(3_600)).await
+                        })
+                    })
                     .collect();
-                yield_now().await?;
+                while asleep.get() < CANCELLED {
+                    yield_now().await?;
+                }
                 for task in &tasks {
                     task.cancel();
                 }
@@ -176,6 +186,7 @@ pub mod ours {
 
 /// On tokio.
 pub mod theirs {
+    use std::cell::Cell;
     use std::io;
     use std::rc::Rc;
     use std::time::Duration;
@@ -321,17 +332,21 @@ pub mod theirs {
 
     /// Tasks that sleep, all told by one token in one turn, and awaited.
     ///
+    /// A `LocalSet` polls 61 tasks a turn, so that one yield would not let all of them sleep.
+    ///
     /// # Errors
     ///
     /// None.
     pub fn cancel((runtime, local): &(Runtime, LocalSet), n: u64) -> io::Result<()> {
         local.block_on(runtime, async {
             for _ in 0..n.div_ceil(CANCELLED) {
+                let asleep = Rc::new(Cell::new(0));
                 let token = CancellationToken::new();
                 let tasks: Vec<_> = (0..CANCELLED)
                     .map(|_| {
-                        let token = token.clone();
+                        let (asleep, token) = (asleep.clone(), token.clone());
                         spawn_local(async move {
+                            asleep.set(asleep.get() + 1);
                             tokio::select! {
                                 () = token.cancelled() => true,
                                 () = tokio::time::sleep(Duration::from_secs(3_600)) => false,
@@ -339,7 +354,9 @@ pub mod theirs {
                         })
                     })
                     .collect();
-                yield_now().await;
+                while asleep.get() < CANCELLED {
+                    yield_now().await;
+                }
                 token.cancel();
                 for task in tasks {
                     if !task.await? {
@@ -359,10 +376,19 @@ pub mod theirs {
     pub fn abort((runtime, local): &(Runtime, LocalSet), n: u64) -> io::Result<()> {
         local.block_on(runtime, async {
             for _ in 0..n.div_ceil(CANCELLED) {
+                let asleep = Rc::new(Cell::new(0));
                 let tasks: Vec<_> = (0..CANCELLED)
-                    .map(|_| spawn_local(tokio::time::sleep(Duration::from_secs(3_600))))
+                    .map(|_| {
+                        let asleep = asleep.clone();
+                        spawn_local(async move {
+                            asleep.set(asleep.get() + 1);
+                            tokio::time::sleep(Duration::from_secs(3_600)).await;
+                        })
+                    })
                     .collect();
-                yield_now().await;
+                while asleep.get() < CANCELLED {
+                    yield_now().await;
+                }
                 for task in &tasks {
                     task.abort();
                 }
