@@ -16,10 +16,11 @@ pub mod servers;
 
 pub use harness::affinity::{CLIENT_CORE, SERVER_CORE, pin_to, thread_id};
 pub use harness::child::{Cost, cost_of, run_child};
-pub use harness::compare::{Case, Comparison, Measurement, Schedule, compare};
+pub use harness::compare::{Case, Comparison, Measurement, Schedule, Spent, compare};
 pub use harness::cpu::Account;
 pub use harness::host::Host;
 pub use harness::report::{Report, Sample};
+pub use harness::rival::Rival;
 pub use harness::round_robin::{Workload, round_robin};
 pub use harness::server::{Listening, Server};
 pub use harness::stats::Spread;

@@ -14,12 +14,33 @@ use super::table::render;
 pub struct Case<'a> {
     name: String,
     operations: Option<u64>,
-    run: Box<dyn FnMut(u64) -> io::Result<()> + 'a>,
+    run: Box<dyn FnMut(u64) -> io::Result<Spent> + 'a>,
+}
+
+/// What some operations took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spent {
+    /// CPU time of the whole process that did them.
+    pub cpu_ns: u64,
+    /// Time by the wall clock.
+    pub wall_ns: u64,
 }
 
 impl<'a> Case<'a> {
     /// `run(n)` performs n operations; how many at a time is found out before the first cycle.
-    pub fn new(name: &str, run: impl FnMut(u64) -> io::Result<()> + 'a) -> Case<'a> {
+    pub fn new(name: &str, mut run: impl FnMut(u64) -> io::Result<()> + 'a) -> Case<'a> {
+        Case::elsewhere(name, move |operations| {
+            let (began, before) = (Instant::now(), own_process_ns()?);
+            run(operations)?;
+            Ok(Spent {
+                cpu_ns: own_process_ns()? - before,
+                wall_ns: began.elapsed().as_nanos() as u64,
+            })
+        })
+    }
+
+    /// As [`Case::new`], for work that another process does, and measures.
+    pub fn elsewhere(name: &str, run: impl FnMut(u64) -> io::Result<Spent> + 'a) -> Case<'a> {
         Case {
             name: name.to_owned(),
             operations: None,
@@ -34,11 +55,7 @@ impl<'a> Case<'a> {
         operations: u64,
         run: impl FnMut(u64) -> io::Result<()> + 'a,
     ) -> Case<'a> {
-        Case {
-            name: name.to_owned(),
-            operations: Some(operations),
-            run: Box::new(run),
-        }
+        Case::new(name, run).times(operations)
     }
 
     /// With `operations` at a time, as [`Case::sized`].
@@ -49,16 +66,16 @@ impl<'a> Case<'a> {
     }
 
     /// Runs until `window` is over, at least once.
-    fn window(&mut self, operations: u64, window: Duration) -> io::Result<(u64, u64, u64)> {
+    fn window(&mut self, operations: u64, window: Duration) -> io::Result<(u64, Spent)> {
         let began = Instant::now();
-        let before = own_process_ns()?;
-        let mut done = 0;
+        let (mut done, mut cpu_ns, mut wall_ns) = (0, 0, 0);
         loop {
-            (self.run)(operations)?;
+            let spent = (self.run)(operations)?;
             done += operations;
+            cpu_ns += spent.cpu_ns;
+            wall_ns += spent.wall_ns;
             if began.elapsed() >= window {
-                let wall_ns = began.elapsed().as_nanos() as u64;
-                return Ok((done, own_process_ns()? - before, wall_ns));
+                return Ok((done, Spent { cpu_ns, wall_ns }));
             }
         }
     }
@@ -66,10 +83,10 @@ impl<'a> Case<'a> {
     /// Operations that take about a tenth of a window; doing them warms the case up too.
     fn calibrate(&mut self, window: Duration) -> io::Result<u64> {
         let mut operations = self.operations.unwrap_or(1);
+        let enough = (window / 20).as_nanos();
         loop {
-            let began = Instant::now();
-            (self.run)(operations)?;
-            if self.operations.is_some() || began.elapsed() >= window / 20 {
+            let spent = (self.run)(operations)?;
+            if self.operations.is_some() || u128::from(spent.wall_ns) >= enough {
                 return Ok(operations);
             }
             operations *= 2;
@@ -170,15 +187,15 @@ pub fn compare(cases: &mut [Case<'_>], schedule: Schedule) -> io::Result<Compari
         random.shuffle(&mut order);
         for &index in &order {
             let case = &mut cases[index];
-            let (operations, cpu_ns, wall_ns) = case
+            let (operations, spent) = case
                 .window(operations[index], schedule.window)
                 .map_err(|error| blame(&case.name, error))?;
             measurements.push(Measurement {
                 cycle,
                 case: index,
                 operations,
-                cpu_ns,
-                wall_ns,
+                cpu_ns: spent.cpu_ns,
+                wall_ns: spent.wall_ns,
             });
         }
     }

@@ -7,6 +7,7 @@ pub(crate) mod compare;
 pub(crate) mod cpu;
 pub(crate) mod host;
 pub(crate) mod report;
+pub(crate) mod rival;
 pub(crate) mod round_robin;
 pub(crate) mod server;
 pub(crate) mod stats;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +10,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
 use super::affinity::{SERVER_CORE, pin_to, thread_id};
+use super::child::as_server;
 use super::cpu::Account;
 
 /// An echo server that listens. Dropping it stops it, if it was started here.
@@ -109,17 +109,7 @@ impl Server {
     ///
     /// If the program cannot be started, or its first line is another.
     pub fn child(name: &str, mut command: Command) -> io::Result<Server> {
-        // SAFETY: the closure makes two system calls and neither allocates nor locks, which is
-        // what may be done between fork and exec.
-        unsafe {
-            command.pre_exec(|| {
-                pin_to(SERVER_CORE)?;
-                match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-                    0 => Ok(()),
-                    _ => Err(io::Error::last_os_error()),
-                }
-            });
-        }
+        as_server(&mut command);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
