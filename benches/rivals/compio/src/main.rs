@@ -1,25 +1,23 @@
 //! Echo over compio's io_uring driver, with the setup flags that help one thread.
 
+mod cases;
+
 use std::io;
 
 use compio::buf::BufResult;
 use compio::driver::{DriverType, ProactorBuilder};
 use compio::io::{AsyncRead, AsyncWriteExt};
 use compio::net::{TcpListener, TcpStream};
-use compio::runtime::RuntimeBuilder;
+use compio::runtime::{Runtime, RuntimeBuilder};
+use rival_cases::Outcome;
 
 const BUFFER_BYTES: usize = 16 * 1024;
 
-fn main() -> io::Result<()> {
-    let mut proactor = ProactorBuilder::new();
-    proactor
-        .capacity(1024)
-        .driver_type(DriverType::IoUring)
-        .single_issuer(true)
-        .defer_taskrun(true)
-        .taskrun_flag(true);
-    let runtime = RuntimeBuilder::new().with_proactor(proactor).build()?;
-    runtime.block_on(async {
+fn main() -> Outcome {
+    if rival_cases::asked() {
+        return cases::answer();
+    }
+    runtime()?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("listening on {}", listener.local_addr()?);
         loop {
@@ -27,6 +25,17 @@ fn main() -> io::Result<()> {
             compio::runtime::spawn(echo(stream)).detach();
         }
     })
+}
+
+fn runtime() -> io::Result<Runtime> {
+    let mut proactor = ProactorBuilder::new();
+    proactor
+        .capacity(1024)
+        .driver_type(DriverType::IoUring)
+        .single_issuer(true)
+        .defer_taskrun(true)
+        .taskrun_flag(true);
+    RuntimeBuilder::new().with_proactor(proactor).build()
 }
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {

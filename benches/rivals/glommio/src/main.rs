@@ -1,16 +1,21 @@
 //! Echo over glommio, which chooses its rings' flags itself.
 
+mod cases;
+
 use std::io;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
+use rival_cases::Outcome;
 
 const BUFFER_BYTES: usize = 16 * 1024;
 
-fn main() -> io::Result<()> {
-    let executor = LocalExecutorBuilder::new(Placement::Unbound).make()?;
-    executor.run(async {
+fn main() -> Outcome {
+    if rival_cases::asked() {
+        return cases::answer();
+    }
+    executor()?.run(async {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         println!("listening on {}", listener.local_addr()?);
         loop {
@@ -18,6 +23,10 @@ fn main() -> io::Result<()> {
             glommio::spawn_local(echo(stream)).detach();
         }
     })
+}
+
+fn executor() -> glommio::Result<LocalExecutor, ()> {
+    LocalExecutorBuilder::new(Placement::Unbound).make()
 }
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
