@@ -11,7 +11,11 @@ use crate::Instant;
 use crate::op::Key;
 use crate::scope::{ScopeIndex, ScopeKey};
 
-/// How deadlines wait.
+/// How deadlines wait: sleeps, and limits around operations.
+///
+/// A limit travels into the kernel as a timeout that is linked behind the operation it is around, so
+/// that nobody has to wake up and cancel it. That costs 0.8 µs for each operation (Linux 6.18), and
+/// most limits never pass; in the heap one costs 0.3 µs, and a cancel if it passes.
 ///
 /// No sleep ends early. From the heap, one may end up to 50 µs later than it would alone, together
 /// with others that are due by then: what Linux allows itself for the timers of any thread.
@@ -19,12 +23,14 @@ use crate::scope::{ScopeIndex, ScopeKey};
 #[non_exhaustive]
 pub enum Timers {
     /// A kernel timeout for each sleep while few are armed, the heap beyond
-    /// [`Timers::KERNEL_MAX`].
+    /// [`Timers::KERNEL_MAX`]; for limits, linked timeouts.
     #[default]
     Auto,
-    /// A kernel timeout for each sleep, always: cancelling one walks a list, so keep them few.
+    /// A kernel timeout for each sleep, always: cancelling one walks a list, so keep them few. For
+    /// limits, linked timeouts.
     Kernel,
-    /// The heap, always.
+    /// The heap, always, for limits too: for servers in which nearly each operation has one that
+    /// hardly ever passes.
     Heap,
 }
 

@@ -140,6 +140,24 @@ each_driver! {
         }
     }
 
+    fn deadline_of_a_read_cancels_it_in_every_mode(world) {
+        let (reader, _) = world.pipe();
+        for timers in [Timers::Auto, Timers::Kernel, Timers::Heap] {
+            let mut runner = world.builder().timers(timers).build().expect("a driver");
+            runner.run(async {
+                let begin = now();
+                let Limited::Output(BufResult(n, buf), expiry) = within(ms(3), read(reader, 4)).await
+                else {
+                    panic!("it has a leaf");
+                };
+                assert!(is_cancelled(&n.expect_err("nothing is written")) && expiry.timed_out);
+                assert_eq!(buf.len(), 4);
+                assert!(now() - begin >= ms(3), "never early");
+            });
+            world.finish(runner);
+        }
+    }
+
     fn c5_foreign_future_is_dropped_at_the_deadline(world) {
         let drops = Drops::default();
         let counted = drops.clone();

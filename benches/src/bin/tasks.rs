@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use coring::Runner;
+use coring::{Runner, Timers};
 use coring_benches::cases::recv::Limit;
 use coring_benches::cases::threads::{Parker, Peer};
 use coring_benches::cases::{coring as ours, pingpong, recv, tokio as theirs};
@@ -29,16 +29,18 @@ const GROUPS: [&str; 9] = [
 ];
 
 /// Whose difference a table is followed by.
-const PAIRS: [(&str, &str); 11] = [
+const PAIRS: [(&str, &str); 13] = [
     ("coring, wait_for, woken", "coring, no limit"),
     ("tokio, timeout, woken", "tokio, no limit"),
     ("waits: raw, LINK_TIMEOUT", "waits: raw"),
     ("waits: coring, wait_for", "waits: coring"),
     ("waits: coring, timeout", "waits: coring"),
+    ("waits: coring, heap, wait_for", "waits: coring, heap"),
     ("waits: tokio, timeout", "waits: tokio"),
     ("ready: raw, LINK_TIMEOUT", "ready: raw"),
     ("ready: coring, wait_for", "ready: coring"),
     ("ready: coring, timeout", "ready: coring"),
+    ("ready: coring, heap, wait_for", "ready: coring, heap"),
     ("ready: tokio, timeout", "ready: tokio"),
     ("coring", "raw ring"),
 ];
@@ -55,6 +57,8 @@ const SLEEP: Duration = Duration::from_millis(1);
 /// The runtimes, made once for all groups.
 struct Runtimes<'ring> {
     coring: RefCell<Runner>,
+    /// With limits in the heap.
+    heap: RefCell<Runner>,
     tokio: (Runtime, LocalSet),
     turns: RefCell<Turns<'ring>>,
     /// The descriptor of the ring of `turns`.
@@ -92,6 +96,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runtimes = Runtimes {
         ring: ring.as_raw_fd(),
         coring: RefCell::new(Runner::builder().build()?),
+        heap: RefCell::new(Runner::builder().timers(Timers::Heap).build()?),
         tokio: theirs::runtime()?,
         turns: RefCell::new(Turns::new(&mut ring)?),
     };
@@ -263,14 +268,16 @@ fn receives<'a>(runtimes: &'a Runtimes<'_>) -> io::Result<Vec<Case<'a>>> {
                 pair.run(&mut runtimes.turns.borrow_mut(), ready, bounded, n)
             }));
         }
-        for (limit, how) in [
-            (Limit::None, "coring"),
-            (Limit::WaitFor, "coring, wait_for"),
-            (Limit::Timeout, "coring, timeout"),
+        for (limit, how, runner) in [
+            (Limit::None, "coring", &runtimes.coring),
+            (Limit::WaitFor, "coring, wait_for", &runtimes.coring),
+            (Limit::Timeout, "coring, timeout", &runtimes.coring),
+            (Limit::None, "coring, heap", &runtimes.heap),
+            (Limit::WaitFor, "coring, heap, wait_for", &runtimes.heap),
         ] {
             let mut pair = recv::Coring::new()?;
             cases.push(Case::new(&format!("{when}: {how}"), move |n| {
-                pair.read(&mut runtimes.coring.borrow_mut(), ready, limit, n)
+                pair.read(&mut runner.borrow_mut(), ready, limit, n)
             }));
         }
         for (limit, how) in [(Limit::None, "tokio"), (Limit::Timeout, "tokio, timeout")] {

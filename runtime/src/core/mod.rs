@@ -178,9 +178,9 @@ impl Core {
             match self.refuse_or_deadline(scope) {
                 // Multishots outlive their waiters, and a sleep is a timeout itself.
                 Ok(nearest) => {
-                    deadline = nearest.filter(|&(_, timed)| {
-                        kind == Kind::OneShot && !self.scopes.cold(timed).movable
-                    });
+                    let carries = kind == Kind::OneShot && self.timers != Timers::Heap;
+                    deadline =
+                        nearest.filter(|&(_, timed)| carries && !self.scopes.cold(timed).movable);
                 }
                 Err(number) => return self.refuse(number, waker.take()),
             }
