@@ -323,7 +323,7 @@ impl Comparison {
                 wall_ns,
                 ..
             } = one;
-            writeln!(to, "{cycle},{name},{operations},{cpu_ns},{wall_ns}")?;
+            writeln!(to, "{cycle},\"{name}\",{operations},{cpu_ns},{wall_ns}")?;
         }
         Ok(())
     }
