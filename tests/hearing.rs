@@ -428,6 +428,47 @@ each_driver! {
         });
     }
 
+    /// By way of a handle, in the body or in another task of the group.
+    fn c8_limit_of_a_group_that_awaits_its_tasks_is_a_time_out(world) {
+        let step = world.short(1);
+        world.run(async {
+            let body = async |group: TaskGroup<io::Error>| group.create_task(sleep(LONG)).await;
+            let group = async { task_group(body).await.map_err(io::Error::from) };
+            assert!(is_time_out(&error_of(wait_for(group, step).await)));
+
+            let body = async |group: TaskGroup<io::Error>| {
+                let inner = group.create_task(sleep(LONG));
+                group.create_task(inner);
+                sleep(LONG).await
+            };
+            let group = async { task_group(body).await.map_err(io::Error::from) };
+            assert!(is_time_out(&error_of(wait_for(group, step).await)));
+
+            let body = async move |group: TaskGroup<io::Error>| {
+                let all = [step, LONG].map(|span| group.create_task(sleep(span)));
+                gather_all(all).await.map(drop)
+            };
+            let task = begun(async move { task_group(body).await.map_err(io::Error::from) }).await;
+            task.cancel_with("enough");
+            assert_eq!(error_of(task.await).to_string(), "cancelled: enough");
+        });
+    }
+
+    fn error_of_a_task_that_the_body_passes_on_is_not_another_error_of_its_group(world) {
+        world.run(async {
+            let failed = task_group(async |group: TaskGroup<io::Error>| {
+                let fails = group.create_task(async {
+                    yield_now().await?;
+                    Err::<(), _>(io::Error::other("no luck"))
+                });
+                fails.await
+            });
+            let failed = failed.await.expect_err("it does");
+            assert_eq!(failed.errors.len(), 1, "{failed:?}");
+            assert_eq!(failed.errors[0].to_string(), "no luck");
+        });
+    }
+
     fn c2_branch_that_has_heard_is_not_told_again_where_a_shield_ends(world) {
         let step = world.short(1);
         world.run(async {

@@ -210,6 +210,20 @@ pub(crate) fn note_root() {
     CURRENT.with(|current| current.has_new_root.set(true));
 }
 
+/// Whether the task that is being polled has heard of a request that came from who awaits it.
+pub(crate) fn has_heard_awaiter() -> bool {
+    with(|current| {
+        let Some((runtime, current)) = current else {
+            return false;
+        };
+        let root = match runtime.tasks().get(current.task.get()) {
+            Some(cell) => cell.header().scope.get(),
+            None => ScopeIndex::NONE,
+        };
+        root.is_made() && runtime.core().scopes.has_heard_forwarded(root)
+    })
+}
+
 /// How often something has yielded on this thread.
 pub(crate) fn yields() -> u32 {
     CURRENT.with(|current| current.yields.get())

@@ -126,8 +126,13 @@ pub fn is_timed_out(error: &(dyn Error + 'static)) -> bool {
     caused_by::<TimedOut>(error)
 }
 
-fn caused_by<C: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+pub(crate) fn caused_by<C: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|cause| cause.is::<C>())
+}
+
+/// The cancellation that an error is, or was caused by.
+pub(crate) fn cancellation_in(error: &(dyn Error + 'static)) -> Option<Cancelled> {
+    causes(error).find_map(|cause| cause.downcast_ref::<Cancelled>().cloned())
 }
 
 /// An error and what caused it, outermost first.

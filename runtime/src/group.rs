@@ -16,7 +16,7 @@ use crate::cancel_scope::{CancelScope, Polled, ScopeHandle};
 use crate::current;
 use crate::debris::discard_panic;
 use crate::debug;
-use crate::error::{Cancelled, Failure, is_cancelled};
+use crate::error::{Cancelled, Failure, cancellation_in, caused_by, is_cancelled};
 use crate::sync::waiters::Waiters;
 use crate::task::{PanicPayload, Task, TaskBuilder, TaskRef, catch};
 
@@ -132,6 +132,8 @@ struct Members<E> {
     /// Those that have not ended; `None` while one is being made.
     tasks: RefCell<Slab<Option<TaskRef>>>,
     errors: RefCell<Vec<E>>,
+    /// An error that says that an awaited task of some group gave no value.
+    passed_on: RefCell<Option<E>>,
     panic: RefCell<Option<PanicPayload>>,
     /// The body's scope.
     scope: ScopeHandle,
@@ -153,6 +155,7 @@ impl<E: Failure> TaskGroup<E> {
         Self(Rc::new(Members {
             tasks: RefCell::default(),
             errors: RefCell::default(),
+            passed_on: RefCell::default(),
             panic: RefCell::default(),
             scope,
             stage: Cell::new(Stage::Open),
@@ -161,8 +164,11 @@ impl<E: Failure> TaskGroup<E> {
     }
 
     /// Makes a task in the group. Its error is the group's: the handle gives the value, or an error
-    /// that says that there is none. Once the group is being stopped, so is the task: it runs to
-    /// its first await.
+    /// that says that there is none, which is no further error of whoever passes it on; or
+    /// [`Cancelled`] if the task was stopped with its group, or with who awaits it. Once the group is
+    /// being stopped, so is the task: it runs to its first await.
+    ///
+    /// A task that never returns a value needs its type: `group.create_task::<(), _>(…)`.
     ///
     /// For one with a name, see [`TaskBuilder::spawn_in`].
     ///
@@ -302,8 +308,17 @@ impl<E: Failure> Member<E> {
         self.leave();
         match result {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) if is_cancelled(error.as_error()) => {}
-            Ok(Err(error)) => drop(self.members.failed(error)),
+            Ok(Err(error)) => {
+                let Some(stopped) = cancellation_in(error.as_error()) else {
+                    drop(self.members.failed(error));
+                    return Err(io::Error::other(NoValue));
+                };
+                // One that was cancelled by hand does not make its awaiter look cancelled.
+                let stops = self.members.stage.get() == Stage::Stopping;
+                if stops || current::has_heard_awaiter() {
+                    return Err(stopped.into());
+                }
+            }
             Err(panic) => drop(self.members.panicked(panic)),
         }
         Err(io::Error::other(NoValue))
@@ -325,14 +340,15 @@ impl<E: Failure> Drop for Member<E> {
     }
 }
 
-/// A task of a group failed, or was stopped: what its handle gives in the place of a value.
+/// A task of a group failed: what its handle gives in the place of a value.
 #[derive(Debug)]
 pub(crate) struct NoValue;
 
 impl fmt::Display for NoValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "the task of a group gave no value; what it failed with is in the group's error",
+            "the task of a group gave no value: it was cancelled, or it failed, and with what is in the \
+             group's error",
         )
     }
 }
@@ -349,7 +365,12 @@ impl<E: Failure> Members<E> {
             self.cancel_tasks();
             return Some(error);
         }
-        self.errors.borrow_mut().push(error);
+        if caused_by::<NoValue>(error.as_error()) {
+            // Of a task that was awaited: its own error is here, or in its group.
+            self.passed_on.borrow_mut().get_or_insert(error);
+        } else {
+            self.errors.borrow_mut().push(error);
+        }
         self.cancel();
         None
     }
@@ -397,6 +418,9 @@ impl<E: Failure> Members<E> {
         self.stage.set(Stage::Closed);
         let own = scope.is_timed_out() && interrupted.is_none();
         let mut errors = self.errors.take();
+        if errors.is_empty() {
+            errors.extend(self.passed_on.take());
+        }
         let panic = self.panic.take();
         if errors.is_empty() && panic.is_none() {
             scope.close();

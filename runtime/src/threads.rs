@@ -44,6 +44,10 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 /// are processors, 32 at the most. `f` is asked to stop by its [`CancelToken`], and should look at
 /// it from time to time. Context variables are not carried over.
 ///
+/// Under a limit, await it inside of what is limited and pass its errors on, as in
+/// `wait_for(async { to_thread(f).await? }, limit)`: of `to_thread` alone the outcome is `Ok` as soon
+/// as `f` has returned something.
+///
 /// # Cancel safety
 ///
 /// Not cancel safe: dropping this before it completes drops `f`, or what it returns; one that has

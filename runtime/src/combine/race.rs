@@ -18,6 +18,11 @@ use super::{Branches, Futures, Many, OnFirst};
 /// among them, given by value or by `&mut`, are left running. If several are ready at once the
 /// first in the list wins.
 ///
+/// In a loop, look at `late` as well: what a loser took out of a queue in the same moment, or a
+/// connection that it accepted, is there. And a future that has lost is over, also one that was
+/// given by `&mut`: for what is to go on from one round to the next, make a task and give
+/// `&mut task`.
+///
 /// All of them run in the task that awaits them, so they may borrow from it. A future that knows
 /// nothing of coring is dropped when it has lost.
 ///
@@ -59,6 +64,7 @@ pub fn race<F: Futures>(futures: F) -> Race<F::Branches> {
 /// How a race ended: see [`race!`](crate::race!).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "what the losers came to is in `late`, and may be an item or a connection"]
 pub struct Raced<W, L> {
     /// Who was first, and what it came to: an enum of [`winner`].
     pub winner: W,
@@ -206,6 +212,7 @@ pub struct RaceAll<F: Future> {
 /// How a race of any number ended: see [`race_all`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "what the losers came to is in `late`, and may be an item or a connection"]
 pub struct RacedAll<T> {
     /// Which was first, counted from zero, and what it came to.
     pub winner: (usize, T),

@@ -16,4 +16,4 @@ pub use condition::Condition;
 pub use event::Event;
 pub use lock::{Lock, LockGuard};
 pub use queue::{LifoQueue, PriorityQueue, PutError, Queue, QueueOf, QueueShutDown, Store};
-pub use semaphore::{BoundedSemaphore, Permit, Semaphore};
+pub use semaphore::{BoundedSemaphore, OwnedPermit, Permit, Semaphore};

@@ -9,6 +9,7 @@ use super::event::Event;
 use super::waiters::Waiters;
 use crate::checkpoint;
 use crate::current::BelongsToItsThread;
+use crate::error::{Outcome, TimedOut, is_cancelled};
 
 /// A queue between tasks (asyncio's `Queue`): what is put first is got first.
 ///
@@ -369,3 +370,20 @@ impl<T> fmt::Debug for PutError<T> {
 }
 
 impl<T> Error for PutError<T> {}
+
+impl<T> Outcome for Result<(), PutError<T>> {
+    fn is_cancelled(&self) -> bool {
+        self.as_ref().is_err_and(|put| is_cancelled(&put.error))
+    }
+
+    fn timed_out(self) -> Self {
+        self.map_err(|PutError { item, .. }| PutError {
+            error: TimedOut.into(),
+            item,
+        })
+    }
+
+    fn abandoned(_: io::Error) -> Option<Self> {
+        None
+    }
+}

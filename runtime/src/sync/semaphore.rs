@@ -1,6 +1,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::rc::Rc;
 
 use super::waiters::Waiters;
 use crate::current::BelongsToItsThread;
@@ -67,6 +68,45 @@ impl Semaphore {
         free
     }
 
+    /// [`acquire`](Self::acquire), for a permit that can be moved into a task.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping this before it completes has no effect. A permit that had come goes to
+    /// the next who waits.
+    ///
+    /// # Errors
+    /// [`Cancelled`](crate::Cancelled) if it is asked to stop, by a limit too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use coring::{create_task, sync::Semaphore, yield_now};
+    /// use std::rc::Rc;
+    ///
+    /// # coring::run(async {
+    /// let ten = Rc::new(Semaphore::new(10));
+    /// for _ in 0..100 {
+    ///     let permit = ten.clone().acquire_owned().await?; // No more than ten tasks at a time.
+    ///     create_task(async move {
+    ///         yield_now().await?;
+    ///         drop(permit);
+    ///         coring::ok(())
+    ///     });
+    /// }
+    /// # coring::ok(()) }).unwrap();
+    /// ```
+    pub async fn acquire_owned(self: Rc<Self>) -> io::Result<OwnedPermit> {
+        self.acquire().await?.detach();
+        Ok(OwnedPermit(self))
+    }
+
+    /// [`try_acquire`](Self::try_acquire), for a permit that can be moved into a task.
+    pub fn try_acquire_owned(self: Rc<Self>) -> Option<OwnedPermit> {
+        self.try_acquire()?.detach();
+        Some(OwnedPermit(self))
+    }
+
     /// A permit, if there is one and nobody waits for it.
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
         self.take().then(|| Permit(self))
@@ -109,11 +149,27 @@ pub struct Permit<'a>(&'a Semaphore);
 impl Permit<'_> {
     /// Keeps the permit from going back: the semaphore has one less from here on, until somebody
     /// [adds](Semaphore::release) one.
-    #[expect(clippy::mem_forget, reason = "a reference is all that it has")]
     pub fn forget(self) {
         let forgotten = &self.0.forgotten;
         forgotten.set(forgotten.get().saturating_add(1));
+        self.detach();
+    }
+
+    /// Somebody else gives the permit back.
+    #[expect(clippy::mem_forget, reason = "a reference is all that it has")]
+    fn detach(self) {
         std::mem::forget(self);
+    }
+}
+
+/// A permit of a [`Semaphore`] that owns a reference to it. Dropping it gives it back.
+#[derive(Debug)]
+#[must_use = "a permit is given back when it is dropped"]
+pub struct OwnedPermit(Rc<Semaphore>);
+
+impl Drop for OwnedPermit {
+    fn drop(&mut self) {
+        self.0.release(1);
     }
 }
 

@@ -261,7 +261,8 @@ impl<T> Task<T> {
 
 impl<T: Outcome> Task<T> {
     /// Whether the task was asked to stop, has ended, and came to the error of a cancellation. (One
-    /// that passes on the error of another task that it awaited was not cancelled itself.)
+    /// that passes on the error of another task that it awaited was not cancelled itself.) Once the
+    /// output was taken, by `(&mut task).await` say, nobody knows any more: then it is `false`.
     pub fn cancelled(&self) -> bool {
         let asked = self.task.cell.join().asked.get();
         asked != Asked::Nothing && self.with_output(Outcome::is_cancelled).unwrap_or(false)
