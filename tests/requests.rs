@@ -53,6 +53,14 @@ fn block(span: Duration) {
     std::thread::sleep(span);
 }
 
+/// Has the loop arm its limits, under Miri. One that never sleeps does so only after 16 turns of 256
+/// polls, which take Miri half a minute.
+async fn arm_early() {
+    if cfg!(miri) {
+        sleep(MS).await.expect("nobody cancels");
+    }
+}
+
 fn left<A, B>(either: Either<A, B>) -> A {
     match either {
         Either::Left(left) => left,
@@ -215,6 +223,7 @@ each_driver! {
             let over = Cell::new(false);
             let busy = async {
                 let mut kernel = world.kernel.clone();
+                arm_early().await;
                 while !over.get() {
                     yield_now().await.expect("nobody cancels");
                     if let Some(kernel) = &mut kernel {
@@ -240,6 +249,10 @@ each_driver! {
                 }
                 Poll::Pending
             });
+            let foreign = async {
+                arm_early().await;
+                foreign.await
+            };
             assert!(is_time_out(&error_of(wait_for(foreign, world.short(1)).await)));
         });
     }
