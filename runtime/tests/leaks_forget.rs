@@ -1,5 +1,5 @@
 //! What is leaked on purpose: futures that are forgotten with their operation in flight (R13), and
-//! what the kernel never gave back (R2). Leak checkers are switched off for this file only.
+//! what the kernel never gave back (R2). Leak checkers are switched off for this file.
 #![allow(clippy::mem_forget, reason = "that is what is tested")]
 
 mod common;

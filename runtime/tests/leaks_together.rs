@@ -1,6 +1,6 @@
 //! Every future and guard of groups, combinators and locks, dropped and forgotten in every state
 //! that it has; then its task is asked to stop, and the runtime ends (C9, R13). Leak checkers are
-//! switched off for this file only.
+//! switched off for this file.
 #![allow(clippy::mem_forget, reason = "that is what is tested")]
 
 mod common;
