@@ -421,13 +421,16 @@ impl Model {
     fn delivered(&mut self, scope: usize, number: u64) {
         let account = self.account(scope);
         let now = now();
-        for at in self.path(scope) {
+        for at in 0..self.scopes.len() {
             let used_up = self.pending(at).filter(|ask| ask.number <= number);
             if let Some(ask) = used_up
+                && self.account(at) == account
                 && self.may_be_unnamed(Some(at), now)
             {
                 self.scopes[at].passed_on.extend(ask.reason);
             }
+        }
+        for at in self.path(scope) {
             let heard = &mut self.scopes[at].heard_here;
             *heard = number.max(*heard);
             if at == account {
@@ -623,9 +626,11 @@ impl Model {
             )),
             // What stopped it came later than what it was asked, and is returned for both.
             None => {
-                let is_lost = self
-                    .pending(scope)
-                    .is_some_and(|ask| ask.sure && !self.may_be_unnamed_task(scope, now));
+                let is_lost = self.pending(scope).is_some_and(|ask| {
+                    ask.sure
+                        && !self.may_be_unnamed_task(scope, now)
+                        && !self.is_used_up_by_task(scope, ask)
+                });
                 if is_lost && ask.is_some() {
                     self.fault(format_args!(
                         "C8: await {leaf} was stopped, and gives no reason: it was asked {ask:?}"
@@ -639,6 +644,22 @@ impl Model {
         if at_once {
             self.takes_pending(scope);
         }
+    }
+
+    /// Whether a task has used up a request that is awaited in the account of `scope`, and has not
+    /// given what it came to.
+    fn is_used_up_by_task(&self, scope: usize, ask: Ask) -> bool {
+        let account = self.account(scope);
+        self.leaves.iter().any(|leaf| {
+            let Wait::Task(task) = leaf.wait else {
+                return false;
+            };
+            let heard = self.scopes[task].heard;
+            let mut forwarded = leaf.forwarded.iter();
+            !leaf.over
+                && self.account(leaf.scope) == account
+                && forwarded.any(|&(of, made)| of.number >= ask.number && made <= heard)
+        })
     }
 
     /// What the task has used up is used up here too (C7).
