@@ -1,6 +1,6 @@
 //! A queue of those who wait for something, oldest first.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -18,7 +18,11 @@ use crate::task::TaskNumber;
 const LEFT_MIN: usize = 32;
 
 #[derive(Default)]
-pub(crate) struct Waiters(RefCell<Inner>);
+pub(crate) struct Waiters {
+    inner: RefCell<Inner>,
+    /// How many are in the queue: mostly none, and then nothing is borrowed.
+    queued: Cell<usize>,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -30,19 +34,32 @@ struct Inner {
 impl Waiters {
     /// Whether somebody waits.
     pub(crate) fn is_empty(&self) -> bool {
-        let mut inner = self.0.borrow_mut();
-        while let Some(&(runtime, key)) = inner.queue.front() {
-            if still_waits(runtime, key) {
-                return false;
+        self.queued.get() == 0 || self.have_all_left()
+    }
+
+    #[cold]
+    fn have_all_left(&self) -> bool {
+        self.change(|inner| {
+            while let Some(&(runtime, key)) = inner.queue.front() {
+                if still_waits(runtime, key) {
+                    return false;
+                }
+                inner.pop();
             }
-            inner.pop();
-        }
-        true
+            true
+        })
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Inner) -> R) -> R {
+        let mut inner = self.inner.borrow_mut();
+        let result = change(&mut inner);
+        self.queued.set(inner.queue.len());
+        result
     }
 
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
-        let inner = self.0.borrow();
+        let inner = self.inner.borrow();
         let waiting = inner
             .queue
             .iter()
@@ -52,21 +69,22 @@ impl Waiters {
 
     /// Ends the wait of the one who has waited for the longest. `false`: nobody waits.
     pub(crate) fn grant(&self) -> bool {
-        loop {
-            let Some((runtime, key)) = self.0.borrow_mut().pop() else {
-                return false;
+        while self.queued.get() > 0 {
+            let Some((runtime, key)) = self.change(Inner::pop) else {
+                break;
             };
             // Nothing is borrowed: a waker that is not ours is user code (R10).
             if with(runtime, |runtime| runtime.grant(key)) {
                 return true;
             }
         }
+        false
     }
 
     /// Ends the waits of all who wait now.
     pub(crate) fn grant_all(&self) {
         // Taken out first: who is woken may come back, and waits for the next time.
-        let all = std::mem::take(&mut *self.0.borrow_mut());
+        let all = self.change(std::mem::take);
         for (runtime, key) in all.queue {
             with(runtime, |runtime| runtime.grant(key));
         }
@@ -89,14 +107,15 @@ impl Waiters {
 
     /// A waiter has left, with its slot.
     fn leave(&self) {
-        let mut inner = self.0.borrow_mut();
-        inner.left += 1;
-        if inner.left > inner.queue.len() / 2 + LEFT_MIN {
-            inner
-                .queue
-                .retain(|&(runtime, key)| still_waits(runtime, key));
-            inner.left = 0;
-        }
+        self.change(|inner| {
+            inner.left += 1;
+            if inner.left > inner.queue.len() / 2 + LEFT_MIN {
+                inner
+                    .queue
+                    .retain(|&(runtime, key)| still_waits(runtime, key));
+                inner.left = 0;
+            }
+        });
     }
 }
 
@@ -153,7 +172,8 @@ impl<R: FnMut() -> bool, P: FnMut()> Wait<'_, R, P> {
         let Some((runtime, key)) = waiting else {
             return Ok(true);
         };
-        self.waiters.0.borrow_mut().queue.push_back((runtime, key));
+        self.waiters
+            .change(|inner| inner.queue.push_back((runtime, key)));
         self.stage = Stage::Waiting(runtime, key);
         Ok(false)
     }
