@@ -65,20 +65,6 @@ fn texts<E: fmt::Display>(error: &GroupError<E>) -> Vec<String> {
     error.errors.iter().map(ToString::to_string).collect()
 }
 
-/// Lets others run, and hears of nothing.
-async fn foreign_yield() {
-    let mut yielded = false;
-    std::future::poll_fn(|cx| {
-        cx.waker().wake_by_ref();
-        if std::mem::replace(&mut yielded, true) {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-}
-
 /// Ends when it is told to, after a clean-up that awaits.
 async fn child(log: Log) -> io::Result<()> {
     let stopped = sleep(LONG).await;
@@ -820,12 +806,6 @@ each_driver! {
             let error = task_group(async |g: Group| {
                 let group = g.clone();
                 // Dropped while the others are asked to stop.
-                struct OnDrop<F: FnMut()>(F);
-                impl<F: FnMut()> Drop for OnDrop<F> {
-                    fn drop(&mut self) {
-                        (self.0)();
-                    }
-                }
                 let on_drop = OnDrop(move || makes.borrow_mut().push(group.create_task(sleep(LONG))));
                 g.create_task(async move {
                     let _on_drop = on_drop;

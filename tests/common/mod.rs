@@ -253,6 +253,16 @@ impl Drop for DropGuard {
     }
 }
 
+/// Calls a function when it is dropped.
+#[derive(Debug)]
+pub struct OnDrop<F: FnMut()>(pub F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// Polls a future once, in the task that runs.
 pub async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
@@ -266,6 +276,20 @@ pub async fn begun<T: 'static>(task: impl Future<Output = T> + 'static) -> Task<
     let task = create_task(task);
     yield_now().await.expect("nobody cancels");
     task
+}
+
+/// Lets others run, and hears of nothing.
+pub async fn foreign_yield() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        if std::mem::replace(&mut yielded, true) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 /// Lets other tasks run, and time pass, until `condition` holds.
