@@ -65,6 +65,42 @@ each_driver! {
         });
     }
 
+    fn value_set_in_a_branch_that_yields_is_its_own(world) {
+        world.run(async {
+            VAR.set(1);
+            let sets = async {
+                for _ in 0..3 {
+                    yield_now().await?;
+                    assert_eq!(VAR.get(), Some(1));
+                }
+                VAR.set(2);
+                for _ in 0..3 {
+                    yield_now().await?;
+                    assert_eq!(VAR.get(), Some(2));
+                }
+                ok(create_task(async { VAR.get() }).await)
+            };
+            let reads = async {
+                for _ in 0..9 {
+                    yield_now().await?;
+                    assert_eq!(VAR.get(), Some(1));
+                }
+                ok(VAR.get())
+            };
+            let limits = async {
+                let limited = async {
+                    VAR.set(3);
+                    yield_now().await?;
+                    ok(VAR.get())
+                };
+                assert_eq!(wait_for(limited, LONG).await?, Some(3));
+                ok(VAR.get())
+            };
+            let all = gather!(sets, reads, limits).await.expect("nobody cancels");
+            assert_eq!(all, (Some(2), Some(1), Some(1)));
+        });
+    }
+
     fn b065_tasks_of_a_group_begin_with_the_values_of_its_body(world) {
         world.run(async {
             VAR.set(3);
@@ -91,6 +127,11 @@ each_driver! {
                 yield_now().await
             });
             task.await.expect("nobody cancels");
+            let limited = async {
+                BOMB.set(Rc::new(Bomb));
+                yield_now().await
+            };
+            wait_for(limited, LONG).await.expect("nobody cancels");
             yield_now().await.expect("the loop goes on");
         });
     }

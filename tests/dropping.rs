@@ -1,11 +1,16 @@
-//! Every future of coring's dropped at every moment (C9): nothing is left in flight, no slot, no
-//! scope, no descriptor, and the program goes on.
+//! Every future of coring's dropped at every moment (C9), and tasks in the middle of polls and drops:
+//! nothing is left in flight, no slot, no scope, no descriptor, and the program goes on.
 
 mod common;
 
+use std::any::Any;
+use std::cell::RefCell;
+use std::future::pending;
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
@@ -15,8 +20,8 @@ use common::*;
 use coring::fs::{File, OpenOptions, copy};
 use coring::net::{TcpListener, TcpStream};
 use coring::{
-    BufResult, Handle, create_task, interval, now, ok, sleep, sleep_until, timeout, timeout_at,
-    wait_for, yield_now,
+    BufResult, Handle, Task, all_tasks, create_task, interval, now, ok, sleep, sleep_until,
+    timeout, timeout_at, wait_for, yield_now,
 };
 
 /// A waker of somebody else's, which only says that it was woken.
@@ -26,6 +31,29 @@ struct Woken(AtomicBool);
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::Release);
+    }
+}
+
+thread_local! {
+    /// A waker may go to other threads, what it ends here may not.
+    static ENDED_BY_WAKER: RefCell<Option<Task<DropGuard>>> = const { RefCell::new(None) };
+}
+
+/// A waker that aborts a task, or detaches it, while it is called or dropped.
+struct Ends {
+    aborts: bool,
+}
+
+impl Wake for Ends {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let task = ENDED_BY_WAKER.take().expect("it was put there");
+        if self.aborts {
+            task.abort();
+        }
     }
 }
 
@@ -95,7 +123,7 @@ each_driver! {
             drop_at_each_moment!(wait_for(read(reader, 9), span));
             drop_at_each_moment!(never ends: wait_for(read(reader, 9), Duration::MAX));
             drop_at_each_moment!(timeout(span, read(reader, 9)));
-            drop_at_each_moment!(timeout(span, std::future::pending::<()>()));
+            drop_at_each_moment!(timeout(span, pending::<()>()));
             drop_at_each_moment!(timeout_at(now() + span, sleep(Duration::MAX)));
             drop_at_each_moment!(timeout(span * 2, timeout(span, sleep(span * 3))));
             sleep(span).await.expect("nobody cancels");
@@ -113,7 +141,7 @@ each_driver! {
             drop_at_each_moment!(Handle::current().spawn(|| async { 7 }));
             // They belong to the runtime, and go on without their handles.
             let begin = now();
-            while coring::all_tasks().len() > 1 {
+            while all_tasks().len() > 1 {
                 sleep(span).await.expect("nobody cancels");
                 assert!(now() - begin < PATIENCE + span * 20);
             }
@@ -128,6 +156,118 @@ each_driver! {
             write(writer, b"x").await.expect("the pipe is open");
             start_and_let_complete(pin!(read(reader, 9))).await;
             drop_at_each_moment!(write(writer, b"y"));
+        });
+    }
+
+    fn task_that_lets_go_of_itself_in_its_poll_is_dropped_with_its_output(world) {
+        let ways: [fn(Task<DropGuard>); 3] = [
+            Task::abort,
+            drop,
+            |own| {
+                let unwinds = AssertUnwindSafe(|| {
+                    let _own = own;
+                    panic!("past the handle");
+                });
+                catch_unwind(unwinds).expect_err("it panicked");
+            },
+        ];
+        world.run(async {
+            for let_go in ways {
+                for waits in [false, true] {
+                    let drops = Drops::default();
+                    let (guard, output) = (drops.guard(), drops.guard());
+                    let own: Rc<RefCell<Option<Task<DropGuard>>>> = Rc::default();
+                    let handle = own.clone();
+                    let task = create_task(async move {
+                        let _guard = guard;
+                        let_go(handle.take().expect("it was put there"));
+                        if waits {
+                            yield_now().await.expect("nobody cancels");
+                        }
+                        output
+                    });
+                    own.replace(Some(task));
+                    until(|| all_tasks().len() == 1).await;
+                    assert_eq!(drops.count(), 2);
+                }
+            }
+        });
+    }
+
+    fn output_that_holds_the_last_handle_of_another_takes_that_along(world) {
+        world.run(async {
+            let drops = Drops::default();
+            let mut last: Option<Task<Box<dyn Any>>> = None;
+            for n in 0..6 {
+                let (guard, before) = (drops.guard(), last.take());
+                last = Some(create_task(async move {
+                    if n % 2 == 0 {
+                        yield_now().await.expect("nobody cancels");
+                    }
+                    Box::new((guard, before)) as Box<dyn Any>
+                }));
+            }
+            yield_now().await.expect("nobody cancels");
+            drop(last); // Every second one has an output by now.
+            until(|| all_tasks().len() == 1).await;
+            assert_eq!(drops.count(), 6);
+        });
+    }
+
+    fn waker_that_ends_the_task_that_it_waits_for_drops_it_once(world) {
+        world.run(async {
+            for (aborts, panics) in [(false, false), (true, false), (false, true), (true, true)] {
+                let drops = Drops::default();
+                let guard = drops.guard();
+                let mut task = create_task(async move {
+                    yield_now().await.expect("nobody cancels");
+                    assert!(!panics, "of its own");
+                    guard
+                });
+                let waker = Waker::from(Arc::new(Ends { aborts }));
+                let polled = Pin::new(&mut task).poll(&mut Context::from_waker(&waker));
+                assert!(polled.is_pending());
+                ENDED_BY_WAKER.set(Some(task));
+                drop(waker);
+                until(|| all_tasks().len() == 1).await;
+                assert_eq!(drops.count(), 1);
+                assert!(ENDED_BY_WAKER.take().is_none(), "the waker was dropped");
+            }
+        });
+    }
+
+    fn tasks_that_abort_each_other_in_their_drops_are_all_dropped(world) {
+        world.run(async {
+            let tasks: Rc<RefCell<Vec<Task<()>>>> = Rc::default();
+            for _ in 0..5 {
+                let others = tasks.clone();
+                let next = move || others.borrow_mut().pop();
+                let task = begun(async move {
+                    let _aborts = OnDrop(move || {
+                        while let Some(other) = next() {
+                            other.abort();
+                        }
+                    });
+                    pending::<()>().await;
+                })
+                .await;
+                tasks.borrow_mut().push(task);
+            }
+            let last = tasks.borrow_mut().pop();
+            last.expect("there are five").abort();
+            assert_eq!(all_tasks().len(), 1);
+        });
+    }
+
+    fn c10_panic_in_the_drop_of_a_task_that_is_aborted_is_its_own(world) {
+        world.run(async {
+            let task = begun(async {
+                let _bomb = OnDrop(|| panic!("a bomb"));
+                pending::<()>().await;
+            });
+            task.await.abort();
+            assert_eq!(all_tasks().len(), 1);
+            yield_now().await.expect("the loop goes on");
         });
     }
 }

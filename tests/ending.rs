@@ -3,14 +3,19 @@
 
 mod common;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::pending;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use common::*;
 use coring::signal::{SignalKind, signal};
-use coring::{create_task, is_cancelled, now, shielded, sleep, yield_now};
+use coring::{
+    Task, TaskGroup, all_tasks, create_task, gather_all, is_cancelled, now, ok, shielded, sleep,
+    task_group, wait_for, yield_now,
+};
+use futures_util::FutureExt;
 
 each_driver! {
     fn b130_close_cancels_the_tasks_that_are_left_and_waits_for_them(world) {
@@ -110,6 +115,45 @@ each_driver! {
         runner.close();
         assert!(done.get());
     }
+
+    /// Without `close`: nobody is asked.
+    fn drops_at_the_end_of_the_runner_may_use_everything_that_ends_with_it(world) {
+        let drops = Drops::default();
+        let other: Rc<RefCell<Option<Task<()>>>> = Rc::default();
+        let mut runner = world.runner();
+        runner.run(async {
+            for _ in 0..4 {
+                let (guard, other) = (drops.guard(), other.clone());
+                drop(begun(async move {
+                    let _guard = guard;
+                    let _uses = OnDrop(move || {
+                        if let Some(task) = other.take() {
+                            task.cancel();
+                            task.abort();
+                        }
+                        let mut task = create_task(async { drop(sleep(LONG).await) });
+                        task.cancel();
+                        let _ = (&mut task).now_or_never();
+                        let _ = gather_all([sleep(LONG)]).now_or_never();
+                        let _ = wait_for(sleep(LONG), LONG).now_or_never();
+                        let group = task_group(async |group: TaskGroup<io::Error>| {
+                            group.create_task(async { ok(()) });
+                            sleep(LONG).await
+                        });
+                        let _ = group.now_or_never();
+                        for task in all_tasks() {
+                            task.cancel();
+                        }
+                        other.replace(Some(task));
+                    });
+                    let _ = shielded(sleep(LONG)).await;
+                })
+                .await);
+            }
+        });
+        drop(runner);
+        assert_eq!(drops.count(), 4);
+    }
 }
 
 #[cfg(not(miri))]
@@ -175,7 +219,7 @@ fn signal_is_got_by_all_who_catch_it_and_counts_once() {
         }
         one.recv().await.expect("it came");
         other.recv().await.expect("it came");
-        let none = coring::wait_for(one.recv(), MS).await;
+        let none = wait_for(one.recv(), MS).await;
         assert!(is_time_out(&error_of(none)), "three at once count once");
         // A wait that was dropped loses nothing.
         let mut wait = Box::pin(one.recv());

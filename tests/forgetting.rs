@@ -9,7 +9,10 @@ use std::time::Duration;
 use common::*;
 use coring::fs::File;
 use coring::net::{TcpListener, TcpStream};
-use coring::{create_task, now, sleep, sleep_until, timeout, wait_for, yield_now};
+use coring::{
+    create_task, current_task, gather_all, is_cancelled, now, sleep, sleep_until, timeout,
+    wait_for, yield_now,
+};
 use futures_util::FutureExt;
 
 /// What `$make` gives is polled once and forgotten. Its slot stays taken, as long as the runner
@@ -70,6 +73,23 @@ each_driver! {
             assert!(limited.await.is_err());
         });
         finish_with_slots(runner, 1);
+    }
+
+    fn c2_request_is_heard_once_behind_branches_and_limits_that_were_forgotten(world) {
+        let mut runner = world.runner();
+        runner.run(async {
+            let mut branches = gather_all([yield_now(), yield_now()]);
+            assert!(poll_once(&mut branches).await.is_pending());
+            let task = begun(sleep(MS)).await;
+            let mut limited = Box::pin(wait_for(task, LONG));
+            assert!(poll_once(&mut limited).await.is_pending());
+            #[expect(clippy::mem_forget, reason = "what the test is about")]
+            std::mem::forget((branches, limited));
+            current_task().cancel();
+            assert!(is_cancelled(&error_of(yield_now().await)));
+            sleep(MS * 5).await.expect("it was told");
+        });
+        drop(runner);
     }
 }
 
