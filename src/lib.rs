@@ -62,9 +62,10 @@ pub use coring_timer::{
 /// What most programs use: `use coring::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        BufResult, IoBuf, IoBufMut, Task, TaskGroup, create_task, gather, gather_all, interval,
-        is_cancelled, is_timed_out, now, ok, race, run, shielded_for, sleep, task_group, timeout,
-        to_thread, wait_for, yield_now,
+        BufResult, ContextVar, IoBuf, IoBufMut, Task, TaskGroup, cancellable, create_task, gather,
+        gather_all, interval, is_cancelled, is_timed_out, now, ok, race, run, shielded,
+        shielded_for, sleep, task_group, timeout, timeout_scope, to_thread, wait_for, winner,
+        yield_now,
     };
 }
 

@@ -8,8 +8,10 @@
 //! # Divergence from io_uring
 //!
 //! * No files, sockets or descriptors of the process: what it does not know is EINVAL, or EBADF.
-//! * Time passes only while the loop sleeps.
-//! * A loop that sleeps with no event ahead and no other thread to wake it is an error, not a hang.
+//! * Time passes only while the loop sleeps, and then it jumps: a limit around
+//!   [`to_thread`](crate::to_thread) passes at once, whatever the thread does.
+//! * A loop that sleeps with no event ahead is an error, not a hang, once no other thread has woken it
+//!   for ten seconds of real time.
 //!
 //! # Examples
 //!
