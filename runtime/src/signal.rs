@@ -109,11 +109,13 @@ pub fn signal(kind: SignalKind) -> io::Result<Signal> {
     let written = event.clone();
     let interrupts = (number == libc::SIGINT).then(Listens::begin);
     let action = move || {
-        let one = 1_u64;
-        // SAFETY: eight bytes of a local.
-        unsafe { libc::write(written.as_raw_fd(), (&raw const one).cast(), 8) };
+        leaving_errno(|| {
+            let one = 1_u64;
+            // SAFETY: eight bytes of a local; the descriptor is held until nobody is in here (R14).
+            unsafe { libc::write(written.as_raw_fd(), (&raw const one).cast(), 8) };
+        });
     };
-    // SAFETY: `write` may be called in a signal handler.
+    // SAFETY: `write` may be called in a signal handler, and is all that it does (R14).
     let id = unsafe { signal_hook_registry::register(number, action) }?;
     Ok(Signal {
         event,
@@ -160,7 +162,8 @@ impl Signal {
         };
         submit(polled).await?;
         let mut count = 0_u64;
-        // SAFETY: eight bytes for the count. It does not block, and nobody else reads.
+        // SAFETY: eight bytes for the count, written before this returns: not the ring's (R1). It does
+        // not block, and nobody else reads.
         unsafe { libc::read(self.event.as_raw_fd(), (&raw mut count).cast(), 8) };
         Ok(())
     }
@@ -194,7 +197,8 @@ struct Poll {
     event: Arc<OwnedFd>,
 }
 
-// SAFETY: the request points at nothing.
+// SAFETY: the request points at nothing, so there is nothing to keep (R1); it holds its descriptor
+// (R7).
 unsafe impl Operation for Poll {
     type Output = io::Result<()>;
 
@@ -240,13 +244,28 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// It has come in this run: the next one ends the process.
 static CAME: AtomicBool = AtomicBool::new(false);
 
+/// A handler runs between any two instructions, also between a call and the look at its error.
+fn leaving_errno(f: impl FnOnce()) {
+    // SAFETY: this thread's own, for as long as it runs.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above; nobody else reads or writes it.
+    let before = unsafe { *errno };
+    f();
+    // SAFETY: as above.
+    unsafe { *errno = before };
+}
+
 extern "C" fn on_interrupt(_: libc::c_int) {
+    leaving_errno(interrupted);
+}
+
+fn interrupted() {
     if LISTENERS.load(SeqCst) > 0 || (!CAUGHT.load(SeqCst) && handler() != ours()) {
         return; // It is somebody else's.
     }
     let main = MAIN.load(SeqCst);
     if main == NOBODY || CAME.swap(true, SeqCst) {
-        // SAFETY: both may be called in a signal handler; it is raised when this one returns.
+        // SAFETY: both may be called in a signal handler (R14); it is raised when this one returns.
         unsafe {
             libc::signal(libc::SIGINT, libc::SIG_DFL);
             libc::raise(libc::SIGINT);
@@ -316,4 +335,24 @@ fn set_handler(handler: libc::sighandler_t) -> bool {
     action.sa_flags = libc::SA_RESTART;
     // SAFETY: `handler` is SIG_DFL, or a function that takes one number.
     unsafe { libc::sigaction(libc::SIGINT, &raw const action, std::ptr::null_mut()) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_handler_does_leaves_errno_as_it_was() {
+        let fail = || {
+            // SAFETY: no pointers; there is no such descriptor.
+            assert_eq!(unsafe { libc::close(-1) }, -1);
+        };
+        leaving_errno(|| {
+            // SAFETY: this thread's own.
+            unsafe { *libc::__errno_location() = libc::EAGAIN };
+            leaving_errno(fail);
+            let left = io::Error::last_os_error();
+            assert_eq!(left.raw_os_error(), Some(libc::EAGAIN));
+        });
+    }
 }
