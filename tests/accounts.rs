@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -247,6 +248,29 @@ each_driver! {
             let task = create_task(all);
             until(|| task.done()).await;
             assert!(task.await.into_iter().any(|ended| ended.is_err_and(|e| is_time_out(&e))));
+        });
+    }
+
+    fn c2_request_that_a_task_has_heard_which_lost_a_race_is_used_up(world) {
+        let step = world.short(1);
+        world.run(async {
+            let heard = Rc::new(Cell::new(0));
+            let counted = heard.clone();
+            let outer = begun(async move {
+                let mut task = create_task(async move {
+                    for _ in 0..4 {
+                        counted.set(counted.get() + u32::from(sleep(2 * step).await.is_err()));
+                    }
+                });
+                let raced = race!(&mut task, shielded(sleep(step))).await;
+                drop(raced);
+                task.await;
+                yield_now().await
+            })
+            .await;
+            outer.cancel();
+            outer.await.expect("the task has heard of it");
+            assert_eq!(heard.get(), 1);
         });
     }
 

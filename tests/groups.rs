@@ -662,6 +662,64 @@ each_driver! {
         });
     }
 
+    fn start_of_a_task_that_goes_on_without_a_word_does_not_wait_for_it(world) {
+        world.run(async {
+            task_group(async |g: Group| {
+                let silent = g.start(async |ready: Started<()>| {
+                    drop(ready);
+                    sleep(LONG).await
+                });
+                error_of(silent.await);
+                g.cancel();
+                Ok(())
+            })
+            .await
+            .expect("the body has a value");
+        });
+    }
+
+    fn error_of_a_task_that_was_started_is_the_one_of_its_group(world) {
+        world.run(async {
+            let failed = task_group(async |g: Group| {
+                g.start(async |_ready: Started<()>| fail::<()>("no port")).await
+            });
+            assert_eq!(texts(&failed.await.expect_err("it does")), ["no port"]);
+
+            let stopped = task_group(async |g: Group| {
+                g.cancel();
+                assert!(is_cancelled(&error_of(sleep(LONG).await)));
+                g.start(async |ready: Started<()>| {
+                    sleep(MS).await?;
+                    ready.set(());
+                    Ok(())
+                })
+                .await
+            });
+            assert!(texts(&stopped.await.expect_err("it has no value")).is_empty());
+        });
+    }
+
+    fn task_that_is_cancelled_by_hand_after_a_limit_that_it_outlived_does_not_look_so(world) {
+        let step = world.short(1);
+        world.run(async {
+            let failed = task_group(async |g: Group| {
+                let mut task = g.create_task::<(), _>(async {
+                    assert!(is_cancelled(&error_of(sleep(LONG).await)));
+                    sleep(LONG).await
+                });
+                {
+                    let limited = std::pin::pin!(timeout(step, &mut task));
+                    let later = std::pin::pin!(sleep(2 * step));
+                    futures_util::future::select(limited, later).await;
+                }
+                task.cancel();
+                task.await
+            });
+            let failed = failed.await.expect_err("it has no value");
+            assert!(!is_cancelled(&failed), "{failed:?}");
+        });
+    }
+
     fn start_that_is_stopped_stops_its_task_and_waits_for_it(world) {
         let step = world.short(1);
         let log = Log::default();

@@ -210,15 +210,15 @@ pub(crate) fn note_root() {
     CURRENT.with(|current| current.has_new_root.set(true));
 }
 
-/// Whether the task that is being polled has heard of a request that came from who awaits it.
+/// Whether the task that is being polled has heard of a request that came from who awaits it now.
 pub(crate) fn has_heard_awaiter() -> bool {
     with(|current| {
         let Some((runtime, current)) = current else {
             return false;
         };
         let root = match runtime.tasks().get(current.task.get()) {
-            Some(cell) => cell.header().scope.get(),
-            None => ScopeIndex::NONE,
+            Some(cell) if cell.join().cause.get() != 0 => cell.header().scope.get(),
+            _ => ScopeIndex::NONE,
         };
         root.is_made() && runtime.core().scopes.has_heard_forwarded(root)
     })

@@ -247,8 +247,21 @@ impl<E: Failure> TaskGroup<E> {
             let _ = crate::shielded(task).await; // Its error is the group's.
             return Err(stopped);
         }
-        said.value.take().ok_or_else(|| {
-            io::Error::other("the task that was started ended before it said that it is ready")
+        if let Some(value) = said.value.take() {
+            return Ok(value);
+        }
+        let failed = if task.done() {
+            task.await.err() // At once.
+        } else {
+            None // It goes on, and never will say so.
+        };
+        Err(match failed {
+            Some(error) if caused_by::<NoValue>(&error) => NoValue::NOT_READY.into(),
+            Some(stopped) => stopped,
+            None => io::Error::other(
+                "the task that was started ended before it said that it is ready, or dropped what \
+                 it would have said so with",
+            ),
         })
     }
 
@@ -311,7 +324,7 @@ impl<E: Failure> Member<E> {
             Ok(Err(error)) => {
                 let Some(stopped) = cancellation_in(error.as_error()) else {
                     drop(self.members.failed(error));
-                    return Err(io::Error::other(NoValue));
+                    return Err(NoValue::FAILED.into());
                 };
                 // One that was cancelled by hand does not make its awaiter look cancelled.
                 let stops = self.members.stage.get() == Stage::Stopping;
@@ -321,7 +334,7 @@ impl<E: Failure> Member<E> {
             }
             Err(panic) => drop(self.members.panicked(panic)),
         }
-        Err(io::Error::other(NoValue))
+        Err(NoValue::FAILED.into())
     }
 
     fn leave(&mut self) {
@@ -342,14 +355,28 @@ impl<E: Failure> Drop for Member<E> {
 
 /// A task of a group failed: what its handle gives in the place of a value.
 #[derive(Debug)]
-pub(crate) struct NoValue;
+pub(crate) struct NoValue(&'static str);
+
+impl NoValue {
+    const FAILED: Self = Self(
+        "the task of a group gave no value: it was cancelled, or it failed, and with what is in the \
+         group's error",
+    );
+    const NOT_READY: Self = Self(
+        "the task that was started ended before it said that it is ready; what it failed with is in \
+         the group's error",
+    );
+}
+
+impl From<NoValue> for io::Error {
+    fn from(no_value: NoValue) -> Self {
+        Self::other(no_value)
+    }
+}
 
 impl fmt::Display for NoValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "the task of a group gave no value: it was cancelled, or it failed, and with what is in the \
-             group's error",
-        )
+        f.write_str(self.0)
     }
 }
 

@@ -220,14 +220,25 @@ impl Runtime {
         self.core().scopes.note_forwarded(root);
     }
 
-    /// A scope ends, and what is awaited in it is awaited no more.
+    /// A scope ends, and what is awaited in it is awaited no more. A request that came by way of that
+    /// and was used up is used up around the scope.
     #[cold]
     pub(crate) fn leave_joins(&self, scope: ScopeKey) {
+        let parent = self.core().scopes.at(scope.index).parent;
         loop {
             let first = self.core().scopes.at(scope.index).first_join;
             let Some(cell) = self.tasks().get(first).cloned() else {
                 return;
             };
+            let (cause, root) = (cell.join().cause.get(), cell.header().scope.get());
+            let mut core = self.core();
+            if cause != 0
+                && core.scopes.has_heard_forwarded(root)
+                && core.scopes.may_be_from_above(parent, cause)
+            {
+                core.delivered(parent, cause);
+            }
+            drop(core);
             self.unjoin(&cell);
         }
     }
