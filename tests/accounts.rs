@@ -251,6 +251,27 @@ each_driver! {
         });
     }
 
+    fn task_that_is_cancelled_by_hand_after_a_limit_that_it_outlived_does_not_look_so(world) {
+        let step = world.short(1);
+        world.run(async {
+            let failed = task_group(async |g: TaskGroup<io::Error>| {
+                let mut task = g.create_task::<(), _>(async {
+                    assert!(is_cancelled(&error_of(sleep(LONG).await)));
+                    sleep(LONG).await
+                });
+                {
+                    let limited = pin!(timeout(step, &mut task));
+                    let later = pin!(sleep(2 * step));
+                    select(limited, later).await;
+                }
+                task.cancel();
+                task.await
+            });
+            let failed = failed.await.expect_err("it has no value");
+            assert!(!is_cancelled(&failed), "{failed:?}");
+        });
+    }
+
     fn c2_request_that_a_task_has_heard_which_lost_a_race_is_used_up(world) {
         let step = world.short(1);
         world.run(async {

@@ -699,27 +699,6 @@ each_driver! {
         });
     }
 
-    fn task_that_is_cancelled_by_hand_after_a_limit_that_it_outlived_does_not_look_so(world) {
-        let step = world.short(1);
-        world.run(async {
-            let failed = task_group(async |g: Group| {
-                let mut task = g.create_task::<(), _>(async {
-                    assert!(is_cancelled(&error_of(sleep(LONG).await)));
-                    sleep(LONG).await
-                });
-                {
-                    let limited = std::pin::pin!(timeout(step, &mut task));
-                    let later = std::pin::pin!(sleep(2 * step));
-                    futures_util::future::select(limited, later).await;
-                }
-                task.cancel();
-                task.await
-            });
-            let failed = failed.await.expect_err("it has no value");
-            assert!(!is_cancelled(&failed), "{failed:?}");
-        });
-    }
-
     fn start_that_is_stopped_stops_its_task_and_waits_for_it(world) {
         let step = world.short(1);
         let log = Log::default();
