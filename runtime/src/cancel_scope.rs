@@ -143,8 +143,8 @@ impl CancelScope {
         Self::new(Deadline::NEVER)
     }
 
-    /// The same. That one was heard of in there is to
-    /// show outside when this is [closed](Self::close), and not if it is dropped.
+    /// The same. That one was heard of in there is to show outside when this is
+    /// [closed](Self::close), and not if it is dropped.
     pub(crate) const fn account() -> Self {
         let mut scope = Self::new(Deadline::NEVER);
         scope.border = Border::Account;

@@ -524,9 +524,7 @@ impl Core {
     /// Whether a request is pending in `scope` that nobody in there has heard of, and nothing that is
     /// registered below could return it.
     pub(crate) fn is_asked_in_vain(&mut self, scope: ScopeIndex) -> bool {
-        self.scopes.is_asked(scope)
-            && self.scopes.is_unheard_within(scope)
-            && self.leaves(scope) == Leaves::None
+        self.scopes.is_unheard_within(scope) && self.leaves(scope) == Leaves::None
     }
 
     /// Whether a leaf is all that is registered in `scope`.
