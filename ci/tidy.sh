@@ -25,7 +25,7 @@ tracked="$(git ls-files)"
 # ---- the map ----
 
 [ -f "$map" ] || fail "$map is not there"
-[ "$(wc -l <"$map")" -lt 300 ] || fault "$map has $(wc -l <"$map") lines: under 300 is the rule"
+[ "$(wc -l <"$map")" -lt 400 ] || fault "$map has $(wc -l <"$map") lines: under 400 is the rule"
 
 # Whatever stands in backquotes and looks like a file or a folder is one.
 while IFS= read -r name; do

@@ -43,16 +43,16 @@
 pub use coring_io::{fs, net};
 pub use coring_macros::{main, test};
 pub use coring_runtime::{
-    AsCompleted, BufResult, Builder, Call, CancelScope, CancelToken, Cancellable, Cancelled,
-    ContextVar, Cqe, DriverKind, Expiry, Failure, Features, Gather, GatherAll, GroupError, Handle,
-    Instant, IoBuf, IoBufMut, Multishot, Op, Operation, Outcome, Partial, Polled, Race, RaceAll,
-    Raced, RacedAll, Reason, RemoteTask, Request, ReturnWhen, Runner, ScopeHandle, Scratch,
-    SettleAll, Settled, SetupFlags, Shielded, Slice, Started, Stats, TRANSFER_MAX, Task,
-    TaskBuilder, TaskGroup, TaskRef, TimedOut, Timer, Timers, ToThread, Token, Unavailable,
-    WithValue, all_tasks, as_completed, call_at, call_later, call_soon, cancellable, checkpoint,
-    create_task, current_task, deadline, gather, gather_all, is_cancelled, is_timed_out, now, ok,
-    race, race_all, run, shield, shielded, signal, sim, submit, submit_multishot, sync, task_group,
-    to_thread, transfer_len, wait, winner, yield_now,
+    AsCompleted, BufPool, BufResult, BufferCounts, Builder, Call, CancelScope, CancelToken,
+    Cancellable, Cancelled, ContextVar, Cqe, DriverKind, Expiry, Failure, Features, Gather,
+    GatherAll, GroupError, Handle, Instant, IoBuf, IoBufMut, Lease, Multishot, Op, Operation,
+    Outcome, Partial, Polled, Race, RaceAll, Raced, RacedAll, Reason, RemoteTask, Request,
+    ReturnWhen, Runner, ScopeHandle, Scratch, SettleAll, Settled, SetupFlags, Shielded, Slice,
+    Started, Stats, TRANSFER_MAX, Task, TaskBuilder, TaskGroup, TaskRef, TimedOut, Timer, Timers,
+    ToThread, Token, Unavailable, WithValue, all_tasks, as_completed, call_at, call_later,
+    call_soon, cancellable, checkpoint, create_task, current_task, deadline, gather, gather_all,
+    is_cancelled, is_timed_out, now, ok, race, race_all, run, shield, shielded, signal, sim,
+    submit, submit_multishot, sync, task_group, to_thread, transfer_len, wait, winner, yield_now,
 };
 pub use coring_timer::{
     Expired, Interval, MissedTickBehavior, Timeout, TimeoutScope, WaitFor, interval, interval_at,

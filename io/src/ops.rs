@@ -3,13 +3,16 @@
 //! They hold a reference to the descriptor that they are on, so that it is closed after the last
 //! of them (R7), and own what the kernel reads and writes until it is done (R1).
 
+use std::cell::RefCell;
 use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-use coring_runtime::{BufResult, Cqe, IoBuf, IoBufMut, Operation, Request, Scratch, transfer_len};
+use coring_runtime::{
+    BufPool, BufResult, Cqe, IoBuf, IoBufMut, Lease, Operation, Request, Scratch, transfer_len,
+};
 use io_uring::opcode as op;
 use socket2::SockAddr;
 
@@ -18,6 +21,12 @@ pub(crate) type SharedFd = Rc<OwnedFd>;
 
 /// `IORING_ACCEPT_MULTISHOT`.
 const ACCEPT_MULTISHOT: u16 = 1 << 0;
+
+/// `IORING_RECV_MULTISHOT`.
+const RECV_MULTISHOT: u16 = 1 << 1;
+
+/// `IOSQE_BUFFER_SELECT`.
+const BUFFER_SELECT: u8 = 1 << 5;
 
 /// `IORING_FSYNC_DATASYNC`.
 const FSYNC_DATASYNC: u32 = 1 << 0;
@@ -101,6 +110,64 @@ unsafe impl<B: IoBuf> Operation for Drain<B> {
     fn orphaned(self, _: Cqe) {}
 }
 
+/// Receives whatever comes into provided buffers, one completion after the other. Since Linux 6.0.
+#[derive(Clone)]
+pub(crate) struct Receive {
+    pub(crate) fd: SharedFd,
+    pub(crate) pool: BufPool,
+}
+
+// SAFETY: the request points at nothing; the kernel fills what the pool gave it.
+unsafe impl Operation for Receive {
+    type Output = io::Result<Lease>;
+
+    fn request(&mut self, _: &mut Scratch) -> Request {
+        Request::new(op::Recv::CODE, self.fd.as_raw_fd())
+            .flags(BUFFER_SELECT)
+            .buf_group(self.pool.group())
+            .ioprio(RECV_MULTISHOT)
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        // SAFETY: of this operation, whose request names this pool.
+        unsafe { self.pool.lease(cqe) }
+    }
+
+    fn orphaned(self, cqe: Cqe) {
+        drop(self.complete(cqe)); // The buffer goes back.
+    }
+}
+
+/// Receives once, into memory of its own that every clone leads to.
+#[derive(Clone)]
+pub(crate) struct ReceiveOwn {
+    pub(crate) fd: SharedFd,
+    pub(crate) buf: Rc<RefCell<Vec<u8>>>,
+}
+
+// SAFETY: the memory is the vector's, on the heap, and nobody looks at it before it has come.
+unsafe impl Operation for ReceiveOwn {
+    type Output = io::Result<Lease>;
+
+    fn request(&mut self, _: &mut Scratch) -> Request {
+        let mut buf = self.buf.borrow_mut();
+        Request::new(op::Recv::CODE, self.fd.as_raw_fd())
+            .addr(buf.as_mut_ptr())
+            .len(transfer_len(buf.capacity()))
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        // An error may be one of waiting: then the kernel still has the memory.
+        let n = count(cqe)?;
+        let mut buf = self.buf.take();
+        // SAFETY: the kernel wrote `n` bytes, and is done.
+        unsafe { buf.set_init(n) };
+        Ok(buf.into())
+    }
+
+    fn orphaned(self, _: Cqe) {}
+}
+
 /// Connections of a listener, one completion each.
 #[derive(Clone)]
 pub(crate) struct Accept(pub(crate) SharedFd);
@@ -140,6 +207,24 @@ unsafe impl Operation for Connect {
         Request::new(op::Connect::CODE, self.fd.as_raw_fd())
             .addr(scratch.put(storage))
             .off(u64::from(self.addr.len()))
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        cqe.result().map(drop)
+    }
+
+    fn orphaned(self, _: Cqe) {}
+}
+
+/// Nothing: over when the loop has turned.
+pub(crate) struct Turn;
+
+// SAFETY: the request points at nothing.
+unsafe impl Operation for Turn {
+    type Output = io::Result<()>;
+
+    fn request(&mut self, _: &mut Scratch) -> Request {
+        Request::new(op::Nop::CODE, -1)
     }
 
     fn complete(self, cqe: Cqe) -> Self::Output {

@@ -120,6 +120,17 @@ pub unsafe trait IoBufMut: IoBuf {
     /// # Safety
     /// The first `len` bytes are initialised, and `len <= bytes_total()`.
     unsafe fn set_init(&mut self, len: usize);
+
+    /// Copies bytes to the start, as many as there is room for, as a read would. Gives how many.
+    fn fill_from(&mut self, bytes: &[u8]) -> usize {
+        let n = bytes.len().min(self.bytes_total());
+        let start = self.stable_mut_ptr();
+        // SAFETY: there is room for `n` bytes, which are this buffer's alone.
+        unsafe { start.copy_from_nonoverlapping(bytes.as_ptr(), n) };
+        // SAFETY: they are initialised by that.
+        unsafe { self.set_init(n) };
+        n
+    }
 }
 
 // SAFETY: the heap block of a Vec stays where it is when the Vec moves; `len` bytes of it are

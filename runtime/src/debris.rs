@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-use crate::op::table::{Kind, Slot};
-use crate::op::{Cqe, Orphan};
+use crate::op::Orphan;
+use crate::op::table::{Kind, Shot, Slot};
 use crate::scope::ScopeKey;
 use crate::task::TaskNumber;
 
@@ -26,7 +26,7 @@ pub(crate) enum Item {
 /// What an operation leaves whose future is gone: its payload, and completions nobody fetched.
 pub(crate) struct Remains {
     orphan: Box<dyn Orphan>,
-    shots: VecDeque<(i32, u32)>,
+    shots: VecDeque<Shot>,
 }
 
 impl Remains {
@@ -34,7 +34,7 @@ impl Remains {
     pub(crate) fn of(slot: &mut Slot) -> Option<Self> {
         let mut cold = slot.cold.take()?;
         if slot.kind != Kind::Multishot {
-            cold.shots.push_back((slot.res, slot.word));
+            cold.shots.push_back(Shot::new(slot.res, slot.word));
         }
         Some(Self {
             orphan: cold.orphan?,
@@ -44,11 +44,12 @@ impl Remains {
 
     fn see_to(mut self) {
         // A slot is vacated with its last completion, so there is one.
-        let last = self.shots.pop_back().unwrap_or((-libc::ECANCELED, 0));
-        for (res, flags) in self.shots {
-            quietly(|| self.orphan.shot(Cqe::new(res, flags)));
+        let last = self.shots.pop_back();
+        let last = last.unwrap_or(Shot::new(-libc::ECANCELED, 0));
+        for shot in self.shots {
+            quietly(|| self.orphan.shot(shot.cqe()));
         }
-        quietly(|| self.orphan.orphaned(Cqe::new(last.0, last.1)));
+        quietly(|| self.orphan.orphaned(last.cqe()));
     }
 }
 

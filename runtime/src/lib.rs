@@ -32,6 +32,7 @@ mod handle;
 mod inbox;
 mod instant;
 mod op;
+mod pool;
 mod runner;
 mod runtime;
 mod scope;
@@ -62,6 +63,7 @@ pub use group::{GroupError, Started, TaskGroup, task_group};
 pub use handle::{Handle, RemoteTask};
 pub use instant::Instant;
 pub use op::{Cqe, Multishot, Op, Operation, Token, submit, submit_multishot};
+pub use pool::{BufPool, BufferCounts, Lease};
 pub use runner::{Builder, Runner, Stats, run};
 pub use task::{
     Task, TaskBuilder, TaskRef, all_tasks, checkpoint, create_task, current_task, shield, yield_now,

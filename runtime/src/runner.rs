@@ -16,6 +16,7 @@ use crate::driver::sim;
 use crate::driver::{Config, Driver, DriverKind, Features, Reason, Unavailable};
 use crate::handle::Handle;
 use crate::inbox::Inbox;
+use crate::pool::{self, BufferCounts};
 use crate::runtime::{Runtime, leaks};
 use crate::signal::CtrlC;
 use crate::task::{MainTask, outside};
@@ -65,6 +66,7 @@ pub fn run<F: Future>(main: F) -> F::Output {
 pub struct Builder {
     config: Config,
     timers: Timers,
+    buffers: pool::Config,
     sim: Option<sim::Kernel>,
     ctrl_c: bool,
     grace: Duration,
@@ -80,6 +82,7 @@ impl Builder {
                 no_iowait: true,
             },
             timers: Timers::Auto,
+            buffers: pool::Config::DEFAULT,
             sim: None,
             ctrl_c: false,
             grace: Duration::from_secs(5),
@@ -105,6 +108,25 @@ impl Builder {
     /// How deadlines wait. By default [`Timers::Auto`].
     pub const fn timers(mut self, timers: Timers) -> Self {
         self.timers = timers;
+        self
+    }
+
+    /// Bytes of a provided buffer, into which what arrives at sockets is received: 1 KiB to 16 MiB,
+    /// by default 1 MiB. The kernel fills one piece by piece (since Linux 6.12), with what comes for
+    /// any number of connections: a message that does not fit into the rest of one is received in two
+    /// pieces, so they are large. Before that each message has one of its own, of 16 KiB at the
+    /// most, and there are as many more.
+    pub fn buffer_bytes(mut self, bytes: u32) -> Self {
+        self.buffers.bytes = bytes.clamp(1 << 10, 1 << 24);
+        self
+    }
+
+    /// Provided buffers at first, by default 2, and at the most, by default 64 (64 MiB): 1 to
+    /// 32,768. More are made when they are in use, and kept. When there are no more to be had,
+    /// a receive that somebody waits for has memory of its own.
+    pub fn buffer_count(mut self, count: u16, count_max: u16) -> Self {
+        self.buffers.count_max = count_max.clamp(1, 1 << 15);
+        self.buffers.count = count.clamp(1, self.buffers.count_max);
         self
     }
 
@@ -164,7 +186,14 @@ impl Builder {
         let opened = Inbox::open();
         let (inbox, id) = opened.ok_or(Unavailable::new(0, Reason::TooManyRuntimes))?;
         Ok(Runner {
-            runtime: Runtime::new(id, inbox, driver, self.timers, self.debug || is_asked_for()),
+            runtime: Runtime::new(
+                id,
+                inbox,
+                driver,
+                self.timers,
+                self.buffers,
+                self.debug || is_asked_for(),
+            ),
             ctrl_c: self.ctrl_c,
             grace: self.grace,
         })
@@ -428,6 +457,8 @@ pub struct Stats {
     pub slots: usize,
     /// Scopes that are open.
     pub scopes: usize,
+    /// Provided buffers.
+    pub buffers: BufferCounts,
     /// Tasks that have not ended.
     pub tasks: usize,
 }
@@ -486,6 +517,7 @@ impl Runtime {
             slots: core.table.len(),
             scopes: core.scopes.len(),
             tasks: self.tasks().len(),
+            buffers: core.buffer_counts(),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::Instant;
 use crate::context::Contexts;
-use crate::core::{Closed, Core, Shot};
+use crate::core::{Closed, Core, NextShot};
 use crate::current::{self, Current, Entered, NO_TASK};
 use crate::debris::quietly;
 use crate::debug::{self, Debug};
@@ -20,6 +20,7 @@ use crate::error::Cause;
 use crate::inbox::{Inbox, RuntimeId};
 use crate::op::table::{Key, Kind, Slot};
 use crate::op::{Cqe, Orphan};
+use crate::pool;
 use crate::scope::{Border, Deadline, ScopeIndex, ScopeKey};
 use crate::task::{TaskCell, TaskNumber, Tasks};
 use crate::timers::Timers;
@@ -67,13 +68,14 @@ impl Runtime {
         inbox: &'static Inbox,
         driver: Driver,
         timers: Timers,
+        buffers: pool::Config,
         debug: bool,
     ) -> Rc<Self> {
         inbox.set_ring(driver.ring_fd());
         let runtime = Rc::new(Self {
             id,
             inbox,
-            core: RefCell::new(Core::new(driver, timers, inbox)),
+            core: RefCell::new(Core::new(driver, timers, buffers, inbox)),
             tasks: RefCell::new(Tasks::new()),
             ending: Cell::new(false),
             ended: Cell::new(false),
@@ -480,25 +482,39 @@ impl Runtime {
     }
 
     /// The next completion of a multishot, for a task that is polled in this runtime.
-    pub(crate) fn poll_shot(&self, key: Key, current: &Current, waker: &Waker) -> Shot {
+    pub(crate) fn poll_shot(&self, key: Key, current: &Current, waker: &Waker) -> NextShot {
         let scope = self.scope_here(current);
         let mut waker = Lent::new(waker);
         self.with_core(|core| {
             let shot = core.fetch_shot(key, Some(scope));
-            if let Shot::Pending = shot {
+            if let NextShot::Pending = shot {
                 core.set_waker(key, waker.take());
             }
             shot
         })
     }
 
+    /// The next completion of a multishot that was stopped: nothing else ends the wait.
+    pub(crate) fn poll_shot_unasked(&self, key: Key, waker: &Waker) -> NextShot {
+        let mut waker = Lent::new(waker);
+        let shot = self.with_core(|core| {
+            let shot = core.fetch_shot(key, None);
+            if let NextShot::Pending = shot {
+                core.set_waker(key, waker.take());
+            }
+            shot
+        });
+        self.left_alone(); // It may have been the last.
+        shot
+    }
+
     /// As `poll_shot`, where this loop is not turning.
     #[cold]
-    pub(crate) fn poll_shot_from_outside(&self, key: Key) -> Shot {
+    pub(crate) fn poll_shot_from_outside(&self, key: Key) -> NextShot {
         let shot = self.with_core(|core| core.fetch_shot(key, None));
         self.left_alone(); // It may have been the last.
         match shot {
-            Shot::Pending => Shot::Cqe(Cqe::cancelled(Cause::NOT_RUNNING)),
+            NextShot::Pending => NextShot::Cqe(Cqe::cancelled(Cause::NOT_RUNNING)),
             shot => shot,
         }
     }
@@ -678,6 +694,7 @@ impl Runtime {
     #[cold]
     fn report_leaks(&self, when: &str) {
         let left = self.core().table.in_flight;
+        self.core().leak_pool();
         LEAKS.fetch_add(left as u64, Relaxed);
         // The end of a runtime has nobody to give an error to, and goes on where nobody reads it.
         let _ = writeln!(

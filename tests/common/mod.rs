@@ -143,6 +143,9 @@ pub fn finish_with_slots(mut runner: Runner, slots: usize) {
     runner.turn().expect("the loop goes on"); // Runs what that has woken.
     let stats = runner.stats();
     assert_eq!(stats.tasks, 0, "tasks are left: {stats:?}");
+    let buffers = stats.buffers;
+    assert_eq!(buffers.free, buffers.total, "buffers leaked: {stats:?}");
+    assert_eq!(buffers.leases, 0, "leases leaked: {stats:?}");
     assert_eq!(stats.slots, slots, "slots: {stats:?}");
     if slots == 0 {
         assert_eq!(stats.scopes, 0, "scopes leaked: {stats:?}");

@@ -4,9 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use coring::net::{TcpListener, TcpStream};
-use coring::{BufResult, create_task, run};
-
-use super::BUFFER_BYTES;
+use coring::{create_task, run};
 
 /// Serves until `stop` is set and one more connection comes in.
 ///
@@ -29,14 +27,11 @@ pub fn serve(listener: std::net::TcpListener, stop: &AtomicBool) -> io::Result<(
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = Vec::with_capacity(BUFFER_BYTES);
     loop {
-        let BufResult(received, back) = stream.read(buffer).await;
-        if received? == 0 {
+        let received = stream.receive().await?;
+        if received.is_empty() {
             return Ok(());
         }
-        let BufResult(sent, back) = stream.write_all(back).await;
-        sent?;
-        buffer = back;
+        stream.write_all(received).await.0?;
     }
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use coring_runtime::{Multishot, submit_multishot};
 use socket2::{Domain, SockRef, Socket, Type};
 
+use super::kind::{Tcp, of_kind};
 use super::{TcpStream, ToAddr};
 use crate::ops::{Accept, SharedFd};
 
@@ -16,10 +17,14 @@ use crate::ops::{Accept, SharedFd};
 /// `net.core.somaxconn` if that is less.
 const BACKLOG: i32 = 4_096;
 
+/// Connections that may wait here for somebody to take them; others stay with the kernel. So many
+/// more may come before it has heard of that.
+const UNCLAIMED_MAX: u64 = 64;
+
 /// A socket that takes TCP connections.
 ///
 /// They are accepted by one multishot operation (since Linux 5.19), which stays armed between
-/// calls: what arrives meanwhile waits here, and is closed with the listener. The port is free a
+/// calls: what arrives meanwhile waits here, 64 at first, and is closed with the listener. The port is free a
 /// moment after the listener is dropped: when the loop has turned, and the kernel has let go.
 ///
 /// # Examples
@@ -63,7 +68,7 @@ impl TcpListener {
     fn of(fd: OwnedFd) -> Self {
         let fd = Rc::new(fd);
         Self {
-            accept: submit_multishot(Accept(fd.clone())),
+            accept: submit_multishot(Accept(fd.clone())).bounded(UNCLAIMED_MAX),
             fd,
         }
     }
@@ -97,7 +102,7 @@ impl TcpListener {
     /// # Errors
     /// What getsockname(2) gives.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        super::stream::inet(SockRef::from(&*self.fd).local_addr()?)
+        of_kind::<Tcp>(&SockRef::from(&*self.fd).local_addr()?)
     }
 }
 

@@ -1,17 +1,19 @@
-//! A TCP connection.
+//! Connections.
 
 use std::fmt;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::marker::PhantomData;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use coring_runtime::{BufResult, IoBuf, IoBufMut, submit};
-use io_uring::opcode::{Nop, Recv, Send};
+use coring_runtime::{BufResult, IoBuf, IoBufMut, Lease, shielded, submit};
+use io_uring::opcode::Send;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use super::ToAddr;
-use crate::ops::{self, Connect, Fill, SharedFd};
+use super::kind::{Kind, Tcp, of_kind};
+use super::receive::Receiver;
+use crate::ops::{self, Connect, SharedFd, Turn};
 use crate::transfer::{Place, drain, drain_all, fill_all};
 
 /// No SIGPIPE, in whatever program this is.
@@ -19,40 +21,70 @@ const SEND_FLAGS: u32 = libc::MSG_NOSIGNAL as u32;
 /// Has the kernel go on by itself where a send would be short.
 const SEND_ALL_FLAGS: u32 = SEND_FLAGS | libc::MSG_WAITALL as u32;
 
-/// A TCP connection.
+/// A connection: a [`TcpStream`].
 ///
 /// One read and one write at a time, by the compiler; [`into_split`](Self::into_split) gives a
-/// half to each of two tasks. Dropping it closes it, once no operation is in flight on it.
-pub struct TcpStream {
+/// half to each of two tasks. Dropping it closes it, once no operation is in flight on it: when the
+/// loop has turned.
+///
+/// # Receiving
+///
+/// The first read arms a receive that stays armed (a multishot, since Linux 6.0), into buffers that
+/// all connections of a runtime share. What has arrived belongs to the connection: a read that is
+/// dropped, cancelled or timed out loses nothing of it. When more than 128 KiB wait for somebody to
+/// read them the receive is paused, and the peer finds the window closed.
+pub struct Stream<K: Kind> {
     fd: SharedFd,
+    receiver: Receiver,
+    kind: PhantomData<K>,
 }
 
-impl TcpStream {
+/// A TCP connection.
+pub type TcpStream = Stream<Tcp>;
+
+/// What is left of a stream that has left its runtime.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Released<S> {
+    /// The socket. It is blocking, if nobody has made it something else.
+    pub socket: S,
+    /// What had arrived and nobody had read: it comes before what the socket gives.
+    pub received: Vec<u8>,
+    /// Why the stream had ended after that, if it had: the socket does not say it again.
+    pub error: Option<io::Error>,
+}
+
+impl<K: Kind> Stream<K> {
     pub(super) fn of(fd: OwnedFd) -> Self {
-        Self { fd: Rc::new(fd) }
+        let fd = Rc::new(fd);
+        Self {
+            receiver: Receiver::new(fd.clone()),
+            fd,
+            kind: PhantomData,
+        }
     }
 
-    /// Connects to `addr`.
+    /// Connects a new socket.
+    pub(super) async fn connected(domain: Domain, addr: SockAddr) -> io::Result<Self> {
+        let socket = Socket::new(domain, Type::STREAM.cloexec(), None)?;
+        let stream = Self::of(socket.into());
+        let fd = stream.fd.clone();
+        submit(Connect { fd, addr }).await?;
+        Ok(stream)
+    }
+
+    /// Takes what has arrived, in the buffer into which the kernel received it: without a copy. An
+    /// empty one is the end of the stream.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: dropping this before it completes has no effect, but that the peer may see a
-    /// connection that is closed at once.
+    /// Cancel safe: dropping this before it completes has no effect.
     ///
     /// # Errors
-    /// `InvalidInput` for a bad address; what socket(2) and connect(2) give, such as
-    /// `ConnectionRefused`; [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a
+    /// What recv(2) gives; [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a
     /// limit too.
-    pub async fn connect(addr: impl ToAddr) -> io::Result<Self> {
-        let addr = addr.to_addr()?;
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM.cloexec(), None)?;
-        let stream = Self::of(socket.into());
-        let connect = Connect {
-            fd: stream.fd.clone(),
-            addr: SockAddr::from(addr),
-        };
-        submit(connect).await?;
-        Ok(stream)
+    pub async fn receive(&mut self) -> io::Result<Lease> {
+        self.receiver.receive().await
     }
 
     /// Reads what has arrived, up to what `buf` has room for, into the start of `buf`. 0 is the
@@ -60,24 +92,25 @@ impl TcpStream {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe, buffer lost: dropping abandons the operation; the buffer is freed when the
-    /// kernel is done with it. Bytes that the kernel had taken for it by then are lost; a cancel
-    /// or a time-out loses none.
+    /// Cancel safe, buffer lost: dropping this loses no bytes, they are for the next read.
     ///
     /// # Errors
     /// What recv(2) gives; [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a
     /// limit too.
     pub async fn read<B: IoBufMut>(&mut self, buf: B) -> BufResult<usize, B> {
-        let fd = self.fd.clone();
-        // A receive into a buffer without room would wait for bytes, and then take none.
-        let has_room = buf.bytes_total() > 0;
-        let recv = Fill {
-            opcode: if has_room { Recv::CODE } else { Nop::CODE },
-            fd,
-            buf,
-            off: 0,
-        };
-        submit(recv).await
+        self.receiver.read(buf).await
+    }
+
+    /// Copies what has arrived, up to what `buf` has room for, and leaves it for the next read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, buffer lost: dropping this loses no bytes, they are for the next read.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn peek<B: IoBufMut>(&mut self, buf: B) -> BufResult<usize, B> {
+        self.receiver.peek(buf).await
     }
 
     /// Reads until `buf` is full.
@@ -104,7 +137,7 @@ impl TcpStream {
     /// What send(2) gives, without a SIGPIPE; [`Cancelled`](coring_runtime::Cancelled), or the
     /// time-out of a scope.
     pub async fn write<B: IoBuf>(&mut self, buf: B) -> BufResult<usize, B> {
-        drain(&self.fd, Send::CODE, 0, SEND_FLAGS, buf).await
+        write(&self.fd, buf).await
     }
 
     /// Writes all of `buf`.
@@ -117,7 +150,7 @@ impl TcpStream {
     /// # Errors
     /// As [`write`](Self::write).
     pub async fn write_all<B: IoBuf>(&mut self, buf: B) -> BufResult<(), B> {
-        drain_all(&self.fd, Send::CODE, SEND_ALL_FLAGS, Place::Stream, buf).await
+        write_all(&self.fd, buf).await
     }
 
     /// Ends the stream in one direction, or both. The peer reads to the end of what was written.
@@ -136,78 +169,118 @@ impl TcpStream {
 
     /// Splits the connection into a half to read and a half to write, each owned, so that two
     /// tasks can have one each. It is closed when both are dropped.
-    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
-        let other = Self {
+    pub fn into_split(self) -> (OwnedReadHalf<K>, OwnedWriteHalf<K>) {
+        let writer = OwnedWriteHalf {
             fd: self.fd.clone(),
+            kind: PhantomData,
         };
-        (OwnedReadHalf(self), OwnedWriteHalf(other))
+        (OwnedReadHalf(self), writer)
     }
 
     /// The address of this end.
     ///
     /// # Errors
     /// What getsockname(2) gives.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        inet(SockRef::from(&*self.fd).local_addr()?)
+    pub fn local_addr(&self) -> io::Result<K::Addr> {
+        of_kind::<K>(&SockRef::from(&*self.fd).local_addr()?)
     }
 
     /// The address of the other end.
     ///
     /// # Errors
     /// What getpeername(2) gives, such as `NotConnected`.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        inet(SockRef::from(&*self.fd).peer_addr()?)
+    pub fn peer_addr(&self) -> io::Result<K::Addr> {
+        of_kind::<K>(&SockRef::from(&*self.fd).peer_addr()?)
     }
 
-    /// Whether small writes go out at once (TCP_NODELAY) instead of waiting for more.
+    /// Takes the connection out of the runtime: ends the receive that is armed, waits until the
+    /// kernel is done with all operations on the socket, and gives what had arrived. That takes a
+    /// turn of the loop; a request to stop does not reach it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: the connection is closed, with what had arrived.
     ///
     /// # Errors
-    /// What setsockopt(2) gives.
-    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        SockRef::from(&*self.fd).set_tcp_nodelay(nodelay)
+    /// `NotConnected` outside of a runtime, if an operation is in flight.
+    pub async fn into_fd(mut self) -> io::Result<Released<OwnedFd>> {
+        let (received, error) = self.receiver.finish().await;
+        drop(self.receiver);
+        let mut fd = self.fd;
+        let socket = loop {
+            match Rc::try_unwrap(fd) {
+                Ok(socket) => break socket,
+                // Operations whose future was dropped: they have been cancelled.
+                Err(shared) => fd = shared,
+            }
+            shielded(submit(Turn)).await?;
+        };
+        Ok(Released {
+            socket,
+            received,
+            error,
+        })
     }
 
-    /// See [`set_nodelay`](Self::set_nodelay).
-    ///
-    /// # Errors
-    /// What getsockopt(2) gives.
-    pub fn nodelay(&self) -> io::Result<bool> {
-        SockRef::from(&*self.fd).tcp_nodelay()
+    pub(super) const fn shared_fd(&self) -> &SharedFd {
+        &self.fd
     }
 }
 
-impl From<std::net::TcpStream> for TcpStream {
-    fn from(stream: std::net::TcpStream) -> Self {
-        Self::of(stream.into())
+impl<S> Released<S> {
+    pub(super) fn map<T>(self, f: impl FnOnce(S) -> T) -> Released<T> {
+        Released {
+            socket: f(self.socket),
+            received: self.received,
+            error: self.error,
+        }
     }
 }
 
-impl AsFd for TcpStream {
+impl<K: Kind> From<OwnedFd> for Stream<K> {
+    /// Takes over the descriptor of a connected stream socket.
+    fn from(fd: OwnedFd) -> Self {
+        Self::of(fd)
+    }
+}
+
+impl<K: Kind> AsFd for Stream<K> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-impl fmt::Debug for TcpStream {
+impl<K: Kind> fmt::Debug for Stream<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TcpStream")
+        f.debug_struct(&format!("{}Stream", K::NAME))
             .field("local", &self.local_addr().ok())
             .field("peer", &self.peer_addr().ok())
             .finish()
     }
 }
 
-/// The half of a [`TcpStream`] that reads.
+/// The half of a [`Stream`] that reads.
 #[derive(Debug)]
-pub struct OwnedReadHalf(TcpStream);
+pub struct OwnedReadHalf<K: Kind>(Stream<K>);
 
-impl OwnedReadHalf {
-    /// As [`TcpStream::read`].
+impl<K: Kind> OwnedReadHalf<K> {
+    /// As [`Stream::receive`].
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe, buffer lost: dropping abandons the operation; the buffer is freed when the
-    /// kernel is done with it.
+    /// Cancel safe: dropping this before it completes has no effect.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn receive(&mut self) -> io::Result<Lease> {
+        self.0.receive().await
+    }
+
+    /// As [`Stream::read`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, buffer lost: dropping this loses no bytes, they are for the next read.
     ///
     /// # Errors
     /// As there.
@@ -215,7 +288,7 @@ impl OwnedReadHalf {
         self.0.read(buf).await
     }
 
-    /// As [`TcpStream::read_exact`].
+    /// As [`Stream::read_exact`].
     ///
     /// # Cancel safety
     ///
@@ -231,8 +304,8 @@ impl OwnedReadHalf {
     ///
     /// # Errors
     /// Both halves as they were, if they are not of one connection.
-    pub fn reunite(self, other: OwnedWriteHalf) -> Result<TcpStream, (Self, OwnedWriteHalf)> {
-        if Rc::ptr_eq(&self.0.fd, &other.0.fd) {
+    pub fn reunite(self, other: OwnedWriteHalf<K>) -> Result<Stream<K>, (Self, OwnedWriteHalf<K>)> {
+        if Rc::ptr_eq(&self.0.fd, &other.fd) {
             Ok(self.0)
         } else {
             Err((self, other))
@@ -240,13 +313,21 @@ impl OwnedReadHalf {
     }
 }
 
-/// The half of a [`TcpStream`] that writes. Dropping it does not end the stream for the peer while
+/// The half of a [`Stream`] that writes. Dropping it does not end the stream for the peer while
 /// the other half lives; [`shutdown`](Self::shutdown) does.
-#[derive(Debug)]
-pub struct OwnedWriteHalf(TcpStream);
+pub struct OwnedWriteHalf<K: Kind> {
+    fd: SharedFd,
+    kind: PhantomData<K>,
+}
 
-impl OwnedWriteHalf {
-    /// As [`TcpStream::write`].
+impl<K: Kind> fmt::Debug for OwnedWriteHalf<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedWriteHalf").finish_non_exhaustive()
+    }
+}
+
+impl<K: Kind> OwnedWriteHalf<K> {
+    /// As [`Stream::write`].
     ///
     /// # Cancel safety
     ///
@@ -255,10 +336,10 @@ impl OwnedWriteHalf {
     /// # Errors
     /// As there.
     pub async fn write<B: IoBuf>(&mut self, buf: B) -> BufResult<usize, B> {
-        self.0.write(buf).await
+        write(&self.fd, buf).await
     }
 
-    /// As [`TcpStream::write_all`].
+    /// As [`Stream::write_all`].
     ///
     /// # Cancel safety
     ///
@@ -267,7 +348,7 @@ impl OwnedWriteHalf {
     /// # Errors
     /// As there.
     pub async fn write_all<B: IoBuf>(&mut self, buf: B) -> BufResult<(), B> {
-        self.0.write_all(buf).await
+        write_all(&self.fd, buf).await
     }
 
     /// Ends what the peer reads.
@@ -281,8 +362,16 @@ impl OwnedWriteHalf {
     /// What shutdown(2) gives. [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by
     /// a limit too.
     pub async fn shutdown(&mut self) -> io::Result<()> {
-        shut_down(&self.0.fd, Shutdown::Write).await
+        shut_down(&self.fd, Shutdown::Write).await
     }
+}
+
+async fn write<B: IoBuf>(fd: &SharedFd, buf: B) -> BufResult<usize, B> {
+    drain(fd, Send::CODE, 0, SEND_FLAGS, buf).await
+}
+
+async fn write_all<B: IoBuf>(fd: &SharedFd, buf: B) -> BufResult<(), B> {
+    drain_all(fd, Send::CODE, SEND_ALL_FLAGS, Place::Stream, buf).await
 }
 
 async fn shut_down(fd: &SharedFd, how: Shutdown) -> io::Result<()> {
@@ -296,10 +385,4 @@ async fn shut_down(fd: &SharedFd, how: Shutdown) -> io::Result<()> {
         how,
     })
     .await
-}
-
-/// An address of a socket that is known to be of the internet.
-pub(super) fn inet(addr: SockAddr) -> io::Result<SocketAddr> {
-    addr.as_socket()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not an internet socket"))
 }

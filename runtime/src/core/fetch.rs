@@ -2,16 +2,25 @@
 
 use super::Core;
 use crate::error::Cause;
-use crate::op::table::{Cancel, Key, Kind, State};
+use crate::op::table::{Cancel, Key, Kind, Slot, State};
 use crate::op::{Cqe, is_stopped};
+use crate::pool::has_buffer;
 use crate::scope::ScopeIndex;
 use std::task::Waker;
 
-pub(crate) enum Shot {
+/// What a multishot has for who waits for it.
+pub(crate) enum NextShot {
     Cqe(Cqe),
     /// The kernel has ended the multishot with this one. The slot is vacant.
     Last(Cqe),
+    /// It was ended here, and has nothing left. The slot is vacant.
+    Stopped,
     Pending,
+}
+
+/// Whether a multishot was cancelled by nobody but the runtime: it held too much, or was stopped.
+fn is_stopped_here(slot: &Slot, res: i32) -> bool {
+    is_stopped(res) && slot.cause == 0 && matches!(slot.cancel, Cancel::Asked(_))
 }
 
 impl Core {
@@ -52,7 +61,7 @@ impl Core {
     }
 
     /// The next completion of the multishot in `key`, waited for under `scope`.
-    pub(crate) fn fetch_shot(&mut self, key: Key, scope: Option<ScopeIndex>) -> Shot {
+    pub(crate) fn fetch_shot(&mut self, key: Key, scope: Option<ScopeIndex>) -> NextShot {
         let slot = self.table.slot(key);
         debug_assert_eq!(slot.kind, Kind::Multishot);
         // Linked while it is waited for: so this is a new wait, and a cancellation point (C7).
@@ -61,35 +70,43 @@ impl Core {
             && let Some(scope) = scope
             && let Some(cause) = self.checkpoint(scope)
         {
-            return Shot::Cqe(Cqe::cancelled(cause));
+            return NextShot::Cqe(Cqe::cancelled(cause));
         }
         let slot = self.table.slot(key);
-        if let Some((res, flags)) = slot.cold().shots.pop_front() {
-            let cqe = Cqe::new(res, flags);
+        if let Some(shot) = slot.cold().shots.pop_front() {
+            slot.cold().held -= shot.weight();
+            let (res, cqe) = (shot.res, shot.cqe());
             if slot.state == State::Done && slot.cold().shots.is_empty() {
+                if is_stopped_here(slot, res) {
+                    self.vacate(key);
+                    return NextShot::Stopped;
+                }
                 let cause = slot.cause;
                 let under = self.vacate(key);
                 if cause == 0 {
-                    return Shot::Last(cqe);
+                    return NextShot::Last(cqe);
                 }
                 if is_stopped(res) {
                     self.delivered(under, cause);
                 }
-                return Shot::Last(cqe.with_cause(Cause::of(cause)));
+                if has_buffer(cqe.flags()) {
+                    return NextShot::Last(cqe);
+                }
+                return NextShot::Last(cqe.with_cause(Cause::of(cause)));
             }
             // The completion won: a request that had reached this wait is not the next one's (C1).
             if slot.state == State::InFlight {
                 slot.cause = 0;
             }
             self.unlink(key.index());
-            return Shot::Cqe(cqe);
+            return NextShot::Cqe(cqe);
         }
         let number = std::mem::take(&mut slot.cause);
         if number != 0 {
             let scope = slot.scope;
             self.unlink(key.index());
             self.delivered(scope, number);
-            return Shot::Cqe(Cqe::cancelled(Cause::of(number)));
+            return NextShot::Cqe(Cqe::cancelled(Cause::of(number)));
         }
         if let Some(scope) = scope
             && slot.scope != scope
@@ -98,10 +115,10 @@ impl Core {
             // As for a one-shot that had begun: a request that is pending there stops it.
             if !begins && let Some(cause) = self.checkpoint(scope) {
                 self.unlink(key.index());
-                return Shot::Cqe(Cqe::cancelled(cause));
+                return NextShot::Cqe(Cqe::cancelled(cause));
             }
         }
-        Shot::Pending
+        NextShot::Pending
     }
 
     /// The wait for the multishot in `key` is given up; it stays armed.

@@ -2,6 +2,7 @@
 //! moves between their states. No user code runs in here (R10): what must run is collected in
 //! `debris` and seen to when nothing is borrowed.
 
+mod complete;
 mod fetch;
 mod stop;
 
@@ -13,20 +14,21 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-pub(crate) use fetch::Shot;
+pub(crate) use fetch::NextShot;
 pub(crate) use stop::{Closed, Waits};
 
 use io_uring::opcode as op;
 
 use crate::Instant;
-use crate::debris::{Debris, Item, Remains};
-use crate::driver::{Completion, Driver, DriverKind, Request, Scratch, Wait, flags, opcode};
+use crate::debris::Debris;
+use crate::driver::{Completion, Driver, DriverKind, Request, Scratch, flags, opcode};
 use crate::error::Cause;
 use crate::inbox::{Inbox, RuntimeId};
-use crate::op::table::{Cancel, Key, Kind, State, Table};
+use crate::op::table::{Key, Kind, State, Table};
 use crate::op::{Control, Tag, Token};
+use crate::pool::{self, BufPool, BufferCounts};
 use crate::scope::{ScopeIndex, ScopeKey, Scopes};
-use crate::task::{TaskNumber, Tasks};
+use crate::task::Tasks;
 use crate::timers::{Heap, Timers, Waiter};
 
 /// How many enters in a row may fetch completions that the kernel holds back (it runs about 20
@@ -66,6 +68,9 @@ pub(crate) struct Core {
     refusal: Cause,
     /// Cancels to be sent before anything else (R8).
     cancels: VecDeque<Token>,
+    /// Buffers that the kernel chooses from; there once somebody asked for them.
+    pool: Option<BufPool>,
+    pool_config: pool::Config,
     /// Operations that wait for a place in the submission queue.
     backlog: VecDeque<Backlogged>,
     /// What requests in the queue lead to, until the kernel has taken them.
@@ -134,7 +139,12 @@ impl Drop for OwnScratch {
 pub(crate) type Describe<'a> = dyn FnMut(&mut Scratch, &mut Request) + 'a;
 
 impl Core {
-    pub(crate) fn new(mut driver: Driver, timers: Timers, inbox: &'static Inbox) -> Self {
+    pub(crate) fn new(
+        mut driver: Driver,
+        timers: Timers,
+        pool_config: pool::Config,
+        inbox: &'static Inbox,
+    ) -> Self {
         let deaf = !driver.arm_unparker(inbox);
         Self {
             deaf,
@@ -150,6 +160,8 @@ impl Core {
             clock: None,
             refusal: Cause::FOREIGN,
             cancels: VecDeque::new(),
+            pool: None,
+            pool_config,
             backlog: VecDeque::new(),
             lent: Vec::new(),
             debris: Debris::default(),
@@ -461,202 +473,32 @@ impl Core {
         }
     }
 
-    // ---- upwards: from the driver to the tasks ----
+    // ---- provided buffers ----
 
-    /// One enter and what it brings. Sleeps only if `wait` says so.
-    pub(crate) fn pump(&mut self, wait: Wait, tasks: &mut Tasks) -> io::Result<()> {
-        if self.has_waiting() {
-            self.flush();
+    /// The runtime's buffers to be received into.
+    pub(crate) fn pool(&mut self) -> io::Result<BufPool> {
+        if let Some(pool) = &self.pool {
+            return Ok(pool.clone());
         }
-        if wait != Wait::No || self.driver.wants_enter() {
-            self.enter(wait)?;
-        }
-        for _ in 0..REAP_ROUNDS_MAX {
-            let mut batch = std::mem::take(&mut self.batch);
-            self.driver.reap(&mut batch);
-            for completion in batch.drain(..) {
-                self.complete(completion, tasks);
-            }
-            self.batch = batch;
-            if !self.driver.has_more() {
-                break;
-            }
-            self.enter(Wait::No)?;
-        }
-        if !self.heap.is_empty() {
-            self.expire(tasks);
-        } else {
-            // Read again by the first await of the next turn that has a deadline.
-            self.clock = None;
-        }
-        Ok(())
+        let pool = BufPool::new(self.pool_config, &mut self.driver)?;
+        Ok(self.pool.insert(pool).clone())
     }
 
-    fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        self.driver.enter(wait)?;
-        if !self.lent.is_empty() && !self.driver.has_queued() {
-            self.lent.clear();
-        }
-        Ok(())
+    pub(crate) fn buffer_counts(&self) -> BufferCounts {
+        self.pool.as_ref().map(BufPool::counts).unwrap_or_default()
     }
 
-    fn complete(&mut self, completion: Completion, tasks: &mut Tasks) {
-        self.counts.completions += 1;
-        match completion.token.tag() {
-            Some(Tag::Operation) => self.complete_operation(completion, tasks),
-            Some(Tag::Cancel) => self.cancel_answered(completion.token),
-            Some(Tag::Timeout) => self.timeout_answered(completion),
-            Some(Tag::Control) => self.complete_control(completion),
-            None => self.counts.stale += 1,
+    /// What is in flight may still be written to after the ring is closed: leaked.
+    #[cold]
+    pub(crate) fn leak_pool(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            pool.leak();
         }
     }
 
-    fn complete_operation(&mut self, completion: Completion, tasks: &mut Tasks) {
-        let Completion { token, res, flags } = completion;
-        let Some(slot) = self
-            .table
-            .of_token(token)
-            .filter(|slot| slot.is_in_flight())
-        else {
-            self.counts.stale += 1; // R4: another generation, or a second end of this one.
-            return;
-        };
-        if slot.kind == Kind::Multishot {
-            return self.complete_shot(completion, tasks);
-        }
-        let slot = if slot.carrier {
-            self.carried(token.index(), res);
-            self.table.at(token.index())
-        } else {
-            slot
-        };
-        if let Cancel::AwaitsNotif { stray } = slot.cancel {
-            // The result came before; this gives the buffer back (R5).
-            slot.cancel = if stray { Cancel::Stray } else { Cancel::No };
-        } else {
-            (slot.res, slot.word) = (res, flags);
-        }
-        if !completion.is_final() {
-            let stray = slot.cancel == Cancel::Stray;
-            slot.cancel = Cancel::AwaitsNotif { stray };
-            return;
-        }
-        self.finish(token.index(), tasks);
-    }
-
-    /// The operation's own completion says what happened. But a timeout that the kernel took
-    /// in another enter than its operation is behind nothing, and fails (M).
-    fn timeout_answered(&mut self, completion: Completion) {
-        let token = completion.token;
-        if completion.res == -libc::EINVAL
-            && let Some(slot) = self.table.of_token(token)
-            && slot.is_in_flight()
-        {
-            let key = self.table.key_of(token.index());
-            self.let_go_of_carrier(key);
-        }
-    }
-
-    fn complete_shot(&mut self, completion: Completion, tasks: &mut Tasks) {
-        let Completion { token, res, flags } = completion;
-        self.table
-            .at(token.index())
-            .cold()
-            .shots
-            .push_back((res, flags));
-        if completion.is_final() {
-            self.finish(token.index(), tasks);
-        } else {
-            let waker = self.table.at(token.index()).waker.take();
-            self.wake(waker, tasks);
-        }
-    }
-
-    /// The kernel is done with a slot: its future is woken, or its orphan seen to.
-    fn finish(&mut self, index: u32, tasks: &mut Tasks) {
-        self.table.in_flight -= 1;
-        let slot = self.table.at(index);
-        self.kernel_sleeps -= u32::from(slot.kind == Kind::Sleep);
-        if slot.state == State::Orphaned {
-            let remains = Remains::of(slot);
-            let links = self.table.remove(index);
-            self.close_gap(links);
-            self.counts.orphans += 1;
-            self.leave_remains(remains);
-        } else {
-            slot.state = State::Done;
-            let waker = slot.waker.take();
-            self.wake(waker, tasks);
-        }
-    }
-
-    fn leave_remains(&mut self, remains: Option<Remains>) {
-        if let Some(remains) = remains {
-            self.debris.push(Item::Remains(remains));
-        }
-    }
-
-    fn complete_control(&mut self, completion: Completion) {
-        let detail = completion.token.generation();
-        match Control::of(completion.token) {
-            Some(Control::Unparker) if completion.is_final() => {
-                self.deaf = !self.driver.arm_unparker(self.inbox); // R11
-            }
-            Some(Control::Timer) => self.alarm = None,
-            Some(Control::MessageFailed) => {
-                if let Some(inbox) = Inbox::by_number(detail) {
-                    inbox.signal();
-                }
-            }
-            Some(Control::Unparker | Control::Message | Control::Ignored) => {}
-            None => self.counts.stale += 1,
-        }
-    }
-
-    /// Takes the waiters out of the heap whose time has come.
-    fn expire(&mut self, tasks: &mut Tasks) {
-        let now = self.driver.now();
-        self.clock = Some(now);
-        let mut due = std::mem::take(&mut self.due);
-        let mut taken = 0;
-        let mut last = Instant::ZERO;
-        while let Some((deadline, waiter)) = self.heap.first()
-            && deadline <= now
-            && (taken < EXPIRIES_MAX || deadline == last)
-        {
-            (taken, last) = (taken + 1, deadline);
-            let waits = waits(&mut self.table, &mut self.scopes, deadline, waiter);
-            self.heap.pop(!waits);
-            match waiter {
-                Waiter::Slot(key) if waits => {
-                    let slot = self.table.slot(key);
-                    slot.state = State::Done;
-                    (slot.res, slot.word) = (-libc::ETIME, 0);
-                    let waker = slot.waker.take();
-                    self.wake(waker, tasks);
-                }
-                Waiter::Scope(key) if waits => {
-                    self.scopes.cold(key.index).armed = false;
-                    due.push(key.index);
-                }
-                Waiter::Slot(_) | Waiter::Scope(_) => {}
-            }
-        }
-        // What is due in the same look is done, and stays done (C1).
-        for scope in due.drain(..) {
-            self.fire(scope);
-        }
-        self.due = due;
-    }
-
-    /// Wakes whoever waits: a task of ours directly, anybody else after the batch.
-    fn wake(&mut self, waker: Option<Waker>, tasks: &mut Tasks) {
-        let Some(waker) = waker else { return };
-        match TaskNumber::of(&waker) {
-            // Dropping a waker of ours does nothing.
-            Some(number) if number.inbox() == self.inbox.number() => tasks.wake(number),
-            _ => self.debris.push(Item::Wake(waker)),
-        }
+    /// The multishot in `key` is paused when it holds more than so much that nobody has fetched.
+    pub(crate) fn bound_shots(&mut self, key: Key, held_max: u64) {
+        self.table.slot(key).cold().held_max = held_max;
     }
 
     // ---- before a sleep ----

@@ -5,7 +5,7 @@ use crate::Instant;
 use crate::current::NO_TASK;
 use crate::debris::{Item, Remains};
 use crate::error::Cause;
-use crate::op::table::{Cancel, Key, Kind, Links, NO_SLOT, State};
+use crate::op::table::{Cancel, Key, Kind, Links, NO_SLOT, Shot, State};
 use crate::op::{Orphan, Token, is_stopped};
 use crate::scope::{Border, Cold, Deadline, ScopeIndex, ScopeKey};
 use crate::timers::Waiter;
@@ -171,16 +171,29 @@ impl Core {
         (slot.res, slot.word) = (-libc::ECANCELED, 0);
         self.kernel_sleeps -= u32::from(slot.kind == Kind::Sleep);
         if slot.kind == Kind::Multishot {
-            slot.cold().shots.push_back((-libc::ECANCELED, 0));
+            let cancelled = Shot::new(-libc::ECANCELED, 0);
+            slot.cold().shots.push_back(cancelled);
         }
     }
 
     /// Asks the kernel to cancel an operation in flight.
-    fn ask_cancel(&mut self, key: Key) {
+    pub(super) fn ask_cancel(&mut self, key: Key) {
         let slot = self.table.slot(key);
         if let Cancel::No = slot.cancel {
             slot.cancel = Cancel::Asked(1);
             self.cancels.push_back(key.token());
+        }
+    }
+
+    /// Ends the multishot in `key`: it has no waiter, and what it still brings is fetched.
+    pub(crate) fn stop_shots(&mut self, key: Key) {
+        match self.table.slot(key).state {
+            State::InFlight => self.ask_cancel(key),
+            State::Queued => {
+                self.cancel_queued(key);
+                self.table.slot(key).cancel = Cancel::Asked(1);
+            }
+            State::Done | State::Waiting | State::Orphaned | State::Vacant => {}
         }
     }
 

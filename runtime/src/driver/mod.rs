@@ -30,6 +30,7 @@ pub use uring::{Features, SetupFlags};
 use crate::Instant;
 use crate::inbox::Inbox;
 use crate::op::Token;
+use crate::pool::BufRing;
 
 /// Opcodes that the runtime itself submits.
 pub(crate) mod opcode {
@@ -224,6 +225,15 @@ impl Driver {
         each!(&mut self.which, driver => driver.signal_event_fd(readable))
     }
 
+    /// Has buffers for `group` chosen from `ring`, which lives until the driver is retired. Gives
+    /// whether they are used up piece by piece.
+    ///
+    /// # Errors
+    /// If there are no provided buffers here.
+    pub(crate) fn register_buf_ring(&mut self, group: u16, ring: &BufRing) -> io::Result<bool> {
+        each!(&mut self.which, driver => driver.register_buf_ring(group, ring))
+    }
+
     pub(crate) fn supports(&self, opcode: u8) -> bool {
         each!(&self.which, driver => driver.supports(opcode))
     }
@@ -301,6 +311,10 @@ impl Retired {
     }
 
     const fn signal_event_fd(&self, _: bool) {}
+
+    fn register_buf_ring(&self, _: u16, _: &BufRing) -> io::Result<bool> {
+        self.event_fd().map(|_| false)
+    }
 
     const fn supports(&self, _: u8) -> bool {
         false

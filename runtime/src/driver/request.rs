@@ -10,6 +10,7 @@ use crate::op::Token;
 /// Bits of a request's `flags` (`IOSQE_*`) that the runtime itself sets or reads.
 pub(crate) mod flags {
     pub(crate) const LINK: u8 = 1 << 2;
+    pub(crate) const BUFFER_SELECT: u8 = 1 << 5;
     pub(crate) const CQE_SKIP_SUCCESS: u8 = 1 << 6;
 }
 

@@ -45,12 +45,16 @@ use super::{Completion, DriverStats, Request, Wait, flags, opcode};
 use crate::Instant;
 use crate::inbox::Inbox;
 use crate::op::Token;
+use crate::pool::{BufRing, Entry};
 
 /// How long a sleeping loop with no event ahead waits for another thread, in real time.
 const DEADLOCK_AFTER: Duration = Duration::from_secs(10);
 
 /// What a pipe holds at the most, as Linux's do by default (pipe(7)).
 const PIPE_BYTES_MAX: usize = 65_536;
+
+/// `IORING_RECV_MULTISHOT`, in `ioprio`.
+const RECV_MULTISHOT: u16 = 1 << 1;
 
 /// What is written where nothing else says what.
 const SCRIBBLE: u8 = 0xA5;
@@ -102,6 +106,15 @@ struct State {
     /// A runtime is on it.
     serves: bool,
     sq_entries: Option<usize>,
+    buf_rings: BTreeMap<u16, Buffers>,
+    whole_buffers: bool,
+}
+
+/// A ring of provided buffers, from the kernel's side.
+struct Buffers {
+    first: *mut Entry,
+    mask: u16,
+    head: u16,
 }
 
 /// An operation that has not completed.
@@ -208,6 +221,11 @@ impl Kernel {
         self.0.borrow_mut().sq_entries = Some(entries.clamp(2, 1 << 15).next_power_of_two());
     }
 
+    /// Provided buffers are used whole, as before Linux 6.12 (before any are registered).
+    pub fn whole_buffers(&self) {
+        self.0.borrow_mut().whole_buffers = true;
+    }
+
     /// A pipe: the descriptors to read from and to write to.
     pub fn pipe(&self) -> (RawFd, RawFd) {
         let mut state = self.0.borrow_mut();
@@ -269,8 +287,9 @@ impl State {
     }
 
     fn start(&mut self, request: &Request) {
-        if counts_bytes(request.opcode) && request.addr.is_null() && request.len > 0 {
-            // Of a provided buffer, which there are none of.
+        let selects = selects_buffer(request);
+        let nowhere = counts_bytes(request.opcode) && request.addr.is_null() && request.len > 0;
+        if nowhere && !selects || selects && !is_read(request.opcode) {
             return self.complete(request.user_data, -libc::EINVAL, 0);
         }
         let script = self
@@ -287,19 +306,21 @@ impl State {
         let id = request.user_data;
         match script {
             Script::Result(res) => {
-                let res = invent(request, res);
-                self.complete(id, res, 0);
+                let (res, flags) = self.invent(request, res);
+                self.complete(id, res, flags);
             }
             Script::Short(most) => self.perform(request, most),
             Script::Duplicate(res) => {
-                let res = invent(request, res);
-                self.complete(id, res, 0);
-                self.complete(id, res, 0);
+                for _ in 0..2 {
+                    let (res, flags) = self.invent(request, res);
+                    self.complete(id, res, flags);
+                }
             }
             Script::Stale(res) => {
                 let token = request.token();
                 let stale = Token::operation(token.index(), token.generation().wrapping_sub(1));
-                self.complete(stale.user_data(), res, 0);
+                let (res, flags) = self.invent(request, res);
+                self.complete(stale.user_data(), res, flags);
                 self.perform(request, usize::MAX);
             }
             Script::After(span, res) => {
@@ -314,15 +335,18 @@ impl State {
             Script::Shots(shots, last) => {
                 self.wait(request, OnCancel::Cancelled);
                 for res in shots {
-                    self.post(id, invent(request, res), Completion::MORE);
+                    let (res, flags) = self.invent(request, res);
+                    self.post(id, res, flags | Completion::MORE);
                 }
                 if let Some(last) = last {
-                    self.complete(id, invent(request, last), 0);
+                    let (res, flags) = self.invent(request, last);
+                    self.complete(id, res, flags);
                 }
             }
             Script::Notified(res, span) => {
                 self.wait(request, OnCancel::TooLate);
-                self.post(id, invent(request, res), Completion::MORE);
+                let (res, _) = self.invent(request, res);
+                self.post(id, res, Completion::MORE);
                 self.after(span, Event::Complete(id, 0, 0));
             }
         }
@@ -341,6 +365,7 @@ impl State {
                 let res = self.cancel(request.addr.addr() as u64);
                 self.answer(request, res);
             }
+            op::Read::CODE | op::Recv::CODE if selects_buffer(request) => self.receive(request),
             op::Read::CODE | op::Recv::CODE | op::Write::CODE | op::Send::CODE => {
                 match self.transfer(request, most) {
                     Some(res) => {
@@ -357,6 +382,84 @@ impl State {
             }
             _ => self.complete(id, -libc::EINVAL, 0),
         }
+    }
+
+    /// Moves bytes from a pipe to provided buffers, as long as there are any of both.
+    fn receive(&mut self, request: &Request) {
+        let id = request.user_data;
+        let multishot = request.ioprio & RECV_MULTISHOT != 0;
+        loop {
+            let Some((addr, len)) = self.buffer(request.buf_group) else {
+                return self.complete(id, -libc::ENOBUFS, 0);
+            };
+            let mut part = *request;
+            (part.addr, part.len) = (addr, len);
+            let Some(res) = self.transfer(&part, usize::MAX) else {
+                return self.wait(request, OnCancel::Cancelled);
+            };
+            let flags = self.use_buffer(request.buf_group, res);
+            if res <= 0 || !multishot {
+                return self.complete(id, res, flags);
+            }
+            self.post(id, res, flags | Completion::MORE);
+        }
+    }
+
+    /// The buffer that the kernel would fill next.
+    fn buffer(&self, group: u16) -> Option<(*mut u8, u32)> {
+        let entry = self.buf_rings.get(&group)?.front()?;
+        // SAFETY: an entry between head and tail is the kernel's (`BufRing`).
+        let entry = unsafe { entry.read() };
+        Some((entry.addr, entry.len))
+    }
+
+    /// Takes `res` bytes of it. Gives the flags of the completion.
+    fn use_buffer(&mut self, group: u16, res: i32) -> u32 {
+        let Some(ring) = self.buf_rings.get_mut(&group) else {
+            return 0;
+        };
+        let (Some(entry), 1..) = (ring.front(), res) else {
+            return 0;
+        };
+        // SAFETY: as above, and nobody else writes to it.
+        let entry = unsafe { &mut *entry };
+        let flags = u32::from(entry.bid) << 16 | F_BUFFER;
+        // SAFETY: not more was written than the buffer has.
+        entry.addr = unsafe { entry.addr.add(res as usize) };
+        entry.len -= res as u32;
+        if entry.len > 0 && !self.whole_buffers {
+            return flags | F_BUF_MORE;
+        }
+        ring.head = ring.head.wrapping_add(1);
+        flags
+    }
+
+    /// A scripted result. That of a transfer is made true, as far as memory goes: whoever decodes
+    /// that of a read believes that so many bytes were written.
+    fn invent(&mut self, request: &Request, res: i32) -> (i32, u32) {
+        if !counts_bytes(request.opcode) || res <= 0 {
+            return (res, 0);
+        }
+        let (addr, len) = if selects_buffer(request) {
+            match self.buffer(request.buf_group) {
+                Some(buffer) => buffer,
+                None => return (-libc::ENOBUFS, 0),
+            }
+        } else {
+            (request.addr, request.len)
+        };
+        let n = len.min(res as u32);
+        if is_read(request.opcode) {
+            // SAFETY: `addr..addr + len` is writable, and the operation has not completed (R1): a
+            // request without memory of its own does not get here.
+            unsafe { addr.write_bytes(SCRIBBLE, n as usize) };
+        }
+        let flags = if selects_buffer(request) {
+            self.use_buffer(request.buf_group, n as i32)
+        } else {
+            0
+        };
+        (n as i32, flags)
     }
 
     /// Moves bytes between memory and a pipe. `None`: it has to wait.
@@ -414,7 +517,10 @@ impl State {
                 continue;
             };
             let request = pending.request;
-            if is_transfer(request.opcode)
+            if selects_buffer(&request) && self.pipes.contains_key(&request.fd) {
+                self.pending.remove(&id);
+                self.receive(&request);
+            } else if is_transfer(request.opcode)
                 && self.pipes.contains_key(&request.fd)
                 && let Some(res) = self.transfer(&request, usize::MAX)
             {
@@ -444,8 +550,9 @@ impl State {
         match pending.when_cancelled {
             OnCancel::TooLate => return -libc::EALREADY,
             OnCancel::Result(res) => {
-                let res = invent(&pending.request, res);
-                self.complete(victim, res, 0);
+                let request = pending.request;
+                let (res, flags) = self.invent(&request, res);
+                self.complete(victim, res, flags);
             }
             OnCancel::Cancelled => self.complete(victim, -libc::ECANCELED, 0),
         }
@@ -514,8 +621,9 @@ impl State {
             match first.remove() {
                 Event::Complete(id, res, flags) => {
                     if let Some(pending) = self.pending.get(&id) {
-                        let res = invent(&pending.request, res);
-                        self.complete(id, res, flags);
+                        let request = pending.request;
+                        let (res, more) = self.invent(&request, res);
+                        self.complete(id, res, flags | more);
                     }
                 }
                 Event::LinkTimeout(victim) => {
@@ -525,8 +633,15 @@ impl State {
         }
     }
 
-    /// Writes into what is the kernel's for as long as it is: into reads in flight.
+    /// Writes into what is the kernel's for as long as it is: into reads in flight, and buffers that
+    /// it was given.
     fn scribble(&self) {
+        for ring in self.buf_rings.values() {
+            for entry in ring.all() {
+                // SAFETY: as in `buffer`; the memory is the kernel's to write to.
+                unsafe { (*entry).addr.write(SCRIBBLE) };
+            }
+        }
         for pending in self.pending.values() {
             let Request {
                 opcode, addr, len, ..
@@ -539,19 +654,29 @@ impl State {
     }
 }
 
-/// A scripted result. That of a transfer is made true, as far as memory goes: whoever decodes that
-/// of a read believes that so many bytes were written.
-fn invent(request: &Request, res: i32) -> i32 {
-    if !counts_bytes(request.opcode) || res <= 0 {
-        return res;
+impl Buffers {
+    /// The entries between the kernel's head and the program's tail.
+    fn all(&self) -> impl Iterator<Item = *mut Entry> {
+        // SAFETY: the ring lives as long as the driver that it is registered with.
+        let tail = unsafe { Entry::tail(self.first) };
+        let queued = tail.wrapping_sub(self.head);
+        (0..queued).map(|i| {
+            let place = self.head.wrapping_add(i) & self.mask;
+            // SAFETY: below the number of places.
+            unsafe { self.first.add(place.into()) }
+        })
     }
-    let n = request.len.min(res as u32);
-    if is_read(request.opcode) {
-        // SAFETY: `addr..addr + len` is writable, and the operation has not completed (R1): a
-        // request without memory of its own does not get here.
-        unsafe { request.addr.write_bytes(SCRIBBLE, n as usize) };
+
+    fn front(&self) -> Option<*mut Entry> {
+        self.all().next()
     }
-    n as i32
+}
+
+const F_BUFFER: u32 = 1 << 0;
+const F_BUF_MORE: u32 = 1 << 4;
+
+const fn selects_buffer(request: &Request) -> bool {
+    request.flags & flags::BUFFER_SELECT != 0
 }
 
 /// Whether what a program makes of a result can be true here.
@@ -589,7 +714,9 @@ pub(crate) struct Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.kernel.0.borrow_mut().serves = false;
+        let mut state = self.kernel.0.borrow_mut();
+        state.serves = false;
+        state.buf_rings.clear();
     }
 }
 
@@ -608,6 +735,7 @@ impl Driver {
         state.cq.clear();
         state.pending.clear();
         state.events.clear();
+        state.buf_rings.clear();
         let sq_entries = state.sq_entries.unwrap_or(SQ_ENTRIES);
         drop(state);
         Self {
@@ -710,6 +838,17 @@ impl Driver {
 
     #[expect(clippy::unused_self, reason = "the seam's form")]
     pub(super) const fn signal_event_fd(&self, _: bool) {}
+
+    pub(super) fn register_buf_ring(&mut self, group: u16, ring: &BufRing) -> io::Result<bool> {
+        let mut state = self.kernel.0.borrow_mut();
+        let buffers = Buffers {
+            first: ring.entries(),
+            mask: ring.places() - 1,
+            head: 0,
+        };
+        state.buf_rings.insert(group, buffers);
+        Ok(!state.whole_buffers)
+    }
 
     #[expect(clippy::unused_self, reason = "the seam's form")]
     pub(super) const fn supports(&self, opcode: u8) -> bool {

@@ -6,6 +6,8 @@
 use std::os::fd::RawFd;
 use std::{io, ptr};
 
+use crate::pool::Entry;
+
 pub(super) const ENTER_GETEVENTS: u32 = 1 << 0;
 pub(super) const ENTER_EXT_ARG: u32 = 1 << 3;
 pub(super) const ENTER_REGISTERED_RING: u32 = 1 << 4;
@@ -15,6 +17,7 @@ pub(super) const ENTER_NO_IOWAIT: u32 = 1 << 7;
 const REGISTER_EVENTFD: u32 = 4;
 const REGISTER_RING_FDS: u32 = 20;
 const UNREGISTER_RING_FDS: u32 = 21;
+const REGISTER_PBUF_RING: u32 = 22;
 const REGISTER_CLOCK: u32 = 29;
 
 /// `struct io_uring_getevents_arg`.
@@ -115,6 +118,38 @@ pub(super) fn unregister_ring_fd(fd: RawFd, index: u32) -> io::Result<i32> {
 pub(super) fn register_clock_monotonic(fd: RawFd) -> io::Result<i32> {
     let mut clock = [libc::CLOCK_MONOTONIC as u32, 0, 0, 0];
     register(fd, REGISTER_CLOCK, &mut clock, 0)
+}
+
+/// `struct io_uring_buf_reg`.
+#[repr(C)]
+struct BufReg {
+    ring_addr: u64,
+    ring_entries: u32,
+    bgid: u16,
+    flags: u16,
+    resv: [u64; 3],
+}
+
+/// `IOU_PBUF_RING_INC`.
+const PBUF_RING_INC: u16 = 1 << 1;
+
+/// Has the kernel choose buffers from the ring at `entries`, as group `bgid`. Since Linux 5.19;
+/// `incremental`, so that it uses them up piece by piece, since 6.12.
+pub(super) fn register_buf_ring(
+    fd: RawFd,
+    entries: *mut Entry,
+    places: u16,
+    bgid: u16,
+    incremental: bool,
+) -> io::Result<i32> {
+    let mut reg = BufReg {
+        ring_addr: entries.expose_provenance() as u64,
+        ring_entries: places.into(),
+        bgid,
+        flags: if incremental { PBUF_RING_INC } else { 0 },
+        resv: [0; 3],
+    };
+    register(fd, REGISTER_PBUF_RING, &mut reg, 1)
 }
 
 /// Has `event_fd` signalled on each completion, deferred ones included.

@@ -22,6 +22,7 @@ use super::{Completion, DriverStats, Request, Wait, opcode, sys};
 use crate::Instant;
 use crate::inbox::{Inbox, new_event_fd, read_event_fd, write_event_fd};
 use crate::op::{Control, Token};
+use crate::pool::BufRing;
 
 /// `IORING_POLL_ADD_MULTI`, in `len` of a POLL_ADD.
 const POLL_ADD_MULTI: u32 = 1 << 0;
@@ -280,6 +281,21 @@ impl Uring {
 
     pub(super) fn supports(&self, opcode: u8) -> bool {
         self.probe.is_supported(opcode)
+    }
+
+    /// Whether buffers are used up piece by piece.
+    pub(super) fn register_buf_ring(&mut self, group: u16, ring: &BufRing) -> io::Result<bool> {
+        let fd = self.ring.as_raw_fd();
+        let register = |incremental| {
+            sys::register_buf_ring(fd, ring.entries(), ring.places(), group, incremental)
+        };
+        match register(true) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                register(false).map(|_| false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn ring_fd(&self) -> Option<Arc<OwnedFd>> {

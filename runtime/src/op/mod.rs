@@ -112,6 +112,16 @@ impl Cqe {
         Self::new(-libc::ECANCELED, 0).with_cause(cause)
     }
 
+    /// Of a provided buffer, whose bytes begin at `place`. Such a completion was not cancelled, so
+    /// that is where its cause would be.
+    pub(crate) const fn with_place(self, place: u32) -> Self {
+        self.with_cause(Cause::of(place as u64 + 1))
+    }
+
+    pub(crate) const fn place(&self) -> u32 {
+        (self.cause.number() - 1) as u32
+    }
+
     pub(crate) const fn with_cause(mut self, cause: Cause) -> Self {
         self.cause = cause;
         self
@@ -175,7 +185,8 @@ impl<O: Operation> Orphan for OneShot<O> {
 /// Makes a future of `operation`. It starts at the first poll.
 ///
 /// Its request completes once: one with a multishot bit goes to [`submit_multishot`], since here
-/// all results but the first would be lost.
+/// all results but the first would be lost; and so does one that selects a provided buffer, which
+/// would go back here with what is in it.
 pub const fn submit<O: Operation>(operation: O) -> Op<O> {
     Op {
         payload: MaybeUninit::new(operation),

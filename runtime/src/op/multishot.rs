@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::table::Kind;
 use super::{Cqe, Key, Operation, Orphan, abandon, begin};
-use crate::core::Shot;
+use crate::core::NextShot;
 use crate::current::{self, BelongsToItsThread};
 use crate::inbox::RuntimeId;
 use crate::runtime::Runtime;
@@ -19,6 +19,7 @@ pub const fn submit_multishot<O: Operation + Clone>(operation: O) -> Multishot<O
         payload: MaybeUninit::new(operation),
         runtime: RuntimeId::NONE,
         armed: None,
+        held_max: 0,
         _thread: BelongsToItsThread::new(),
     }
 }
@@ -28,13 +29,14 @@ pub const fn submit_multishot<O: Operation + Clone>(operation: O) -> Multishot<O
 /// It stays armed while nobody waits: what completes meanwhile is queued here and given to the
 /// next one who asks. When the kernel ends it (an error, or a completion queue that overflowed)
 /// the next wait arms it again. Dropping it ends it; what completes after that is given to
-/// [`Operation::orphaned`].
+/// [`Operation::orphaned`]. How much is queued is [bounded](Self::bounded) where that is asked for.
 #[must_use = "a multishot operation starts when it is awaited"]
 pub struct Multishot<O: Operation + Clone> {
     /// Always initialised until it is dropped; `MaybeUninit` as in `Op`.
     payload: MaybeUninit<O>,
     runtime: RuntimeId,
     armed: Option<Key>,
+    held_max: u64,
     _thread: BelongsToItsThread,
 }
 
@@ -70,6 +72,59 @@ impl<O: Operation + Clone> Orphan for ManyShots<O> {
 }
 
 impl<O: Operation + Clone> Multishot<O> {
+    /// Pauses the operation when more than `held_max` is queued here, until that is fetched: a
+    /// completion counts as one, or as the bytes that it has in a provided buffer. What the kernel
+    /// had done by then still comes; the rest stays with it. 0 is no bound.
+    pub const fn bounded(mut self, held_max: u64) -> Self {
+        self.held_max = held_max;
+        self
+    }
+
+    /// Whether the kernel has it, or completions of it are queued here.
+    pub const fn is_armed(&self) -> bool {
+        self.armed.is_some()
+    }
+
+    /// Ends it, and gives what was queued and what the kernel had done by then. Does not wait for
+    /// anything but the kernel's word that it is done, so a request to stop does not reach it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: what was queued goes to [`Operation::orphaned`].
+    pub async fn finish(mut self) -> Vec<O::Output> {
+        let mut outputs = Vec::new();
+        self.stop();
+        poll_fn(|cx| {
+            while let Some(key) = self.armed {
+                match self.shot_unasked(key, cx.waker()) {
+                    NextShot::Cqe(cqe) => outputs.push(self.decode(cqe)),
+                    NextShot::Last(cqe) => {
+                        self.armed = None;
+                        outputs.push(self.decode(cqe));
+                    }
+                    NextShot::Stopped => self.armed = None,
+                    NextShot::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+        outputs
+    }
+
+    fn stop(&self) {
+        if let Some(key) = self.armed {
+            current::with_id(self.runtime, |owner: Option<&Runtime>| {
+                if let Some(owner) = owner {
+                    owner.with_core(|core| {
+                        core.leave_shot(key);
+                        core.stop_shots(key);
+                    });
+                }
+            });
+        }
+    }
+
     /// The next completion.
     ///
     /// # Cancel safety
@@ -106,46 +161,73 @@ impl<O: Operation + Clone> Multishot<O> {
     /// A wait that is given up after it was pending still counts as one that waits: a request to
     /// stop that comes then is returned by the next call, unless whoever made it (a limit) is over.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<O::Output> {
-        let cqe = match self.armed {
-            None => match self.start(cx.waker()) {
+        let shot = match self.armed {
+            None => NextShot::Stopped,
+            Some(key) => self.shot(key, cx.waker()),
+        };
+        let cqe = match shot {
+            NextShot::Cqe(cqe) => cqe,
+            NextShot::Last(cqe) => {
+                self.armed = None;
+                cqe
+            }
+            NextShot::Stopped => match self.start(cx.waker()) {
                 Some(cqe) => cqe,
                 None => return Poll::Pending,
             },
-            Some(key) => match self.shot(key, cx.waker()) {
-                Shot::Cqe(cqe) => cqe,
-                Shot::Last(cqe) => {
-                    self.armed = None;
-                    cqe
-                }
-                Shot::Pending => return Poll::Pending,
-            },
+            NextShot::Pending => return Poll::Pending,
         };
+        Poll::Ready(self.decode(cqe))
+    }
+
+    fn decode(&self, cqe: Cqe) -> O::Output {
         // SAFETY: initialised until it is dropped. A shared reference: the kernel may be writing
         // to what the payload owns, but never to the payload.
         let operation = unsafe { self.payload.assume_init_ref() }.clone();
-        Poll::Ready(operation.complete(cqe))
+        operation.complete(cqe)
     }
 
+    /// `Some`: it is over without having begun.
     fn start(&mut self, waker: &Waker) -> Option<Cqe> {
+        self.armed = None;
         // SAFETY: initialised until it is dropped, and not armed: it is ours alone.
         let operation = unsafe { self.payload.assume_init_mut() };
         match begin(operation, &mut self.runtime, waker, Kind::Multishot) {
             Ok(key) => {
                 self.armed = Some(key);
+                if self.held_max != 0 {
+                    self.bound(key);
+                }
                 None
             }
             Err(cause) => Some(Cqe::cancelled(cause)),
         }
     }
 
-    fn shot(&self, key: Key, waker: &Waker) -> Shot {
+    fn bound(&self, key: Key) {
+        current::with_id(self.runtime, |owner: Option<&Runtime>| {
+            if let Some(owner) = owner {
+                owner.core().bound_shots(key, self.held_max);
+            }
+        });
+    }
+
+    /// The next completion, for who waits for the end of it.
+    fn shot_unasked(&self, key: Key, waker: &Waker) -> NextShot {
+        current::with_id(self.runtime, |owner: Option<&Runtime>| match owner {
+            Some(owner) => owner.poll_shot_unasked(key, waker),
+            None => NextShot::Stopped,
+        })
+    }
+
+    fn shot(&self, key: Key, waker: &Waker) -> NextShot {
         current::with(|current| match current {
             Some((owner, current)) if owner.id() == self.runtime => {
                 owner.poll_shot(key, current, waker)
             }
             _ => match current::absent(self.runtime) {
                 Some(owner) => owner.poll_shot_from_outside(key),
-                None => Shot::Pending,
+                None => NextShot::Pending,
             },
         })
     }

@@ -21,9 +21,10 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use super::Orphan;
 use super::token::{INDEX_MAX, Token};
+use super::{Cqe, Orphan};
 use crate::Instant;
+use crate::pool::has_buffer;
 use crate::scope::ScopeIndex;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,9 +130,50 @@ pub(crate) enum Cancel {
 #[derive(Default)]
 pub(crate) struct Cold {
     /// Completions of a multishot that nobody has fetched.
-    pub(crate) shots: VecDeque<(i32, u32)>,
+    pub(crate) shots: VecDeque<Shot>,
+    /// What they weigh, and past which weight the multishot is paused; 0: never.
+    pub(crate) held: u64,
+    pub(crate) held_max: u64,
     /// The payload of an operation whose future is gone.
     pub(crate) orphan: Option<Box<dyn Orphan>>,
+}
+
+/// One completion of a multishot.
+#[derive(Clone, Copy)]
+pub(crate) struct Shot {
+    pub(crate) res: i32,
+    pub(crate) flags: u32,
+    /// Where in a provided buffer its bytes begin.
+    pub(crate) place: u32,
+}
+
+impl Shot {
+    /// A completion without a buffer.
+    pub(crate) const fn new(res: i32, flags: u32) -> Self {
+        Self {
+            res,
+            flags,
+            place: 0,
+        }
+    }
+
+    pub(crate) const fn cqe(self) -> Cqe {
+        let cqe = Cqe::new(self.res, self.flags);
+        if has_buffer(self.flags) {
+            cqe.with_place(self.place)
+        } else {
+            cqe
+        }
+    }
+
+    /// A byte that holds a provided buffer weighs one, and so does whatever else there may be.
+    pub(crate) const fn weight(self) -> u64 {
+        if has_buffer(self.flags) && self.res > 0 {
+            self.res as u64
+        } else {
+            1
+        }
+    }
 }
 
 /// The slots, in one block that grows. A vacant one remembers its generation, and `next` leads to

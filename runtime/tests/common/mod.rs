@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::process::Command;
 use std::rc::Rc;
@@ -19,8 +20,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use coring_runtime::{
-    BufResult, Builder, CancelScope, Cqe, Expiry, Instant, IoBuf, IoBufMut, Op, Operation, Polled,
-    Request, Runner, Scratch, Stats, TimedOut, Timer, is_cancelled, now, sim, submit, transfer_len,
+    BufResult, BufferCounts, Builder, CancelScope, Cqe, Expiry, Instant, IoBuf, IoBufMut, Op,
+    Operation, Polled, Request, Runner, Scratch, Stats, TimedOut, Timer, is_cancelled, now, sim,
+    submit, transfer_len,
 };
 
 /// Descriptors and leaks are counted over the process: one test at a time.
@@ -108,6 +110,18 @@ impl World {
     /// Time passes while nothing is awaited: the task computes.
     pub fn pass(&self, span: Duration) {
         self.clock().pass(span);
+    }
+
+    /// Two ends of which what is written to the second is received from the first.
+    pub fn stream(&self) -> (RawFd, RawFd) {
+        if let Some(kernel) = &self.kernel {
+            return kernel.pipe();
+        }
+        let (receiver, sender) = UnixStream::pair().expect("there are descriptors");
+        let ends = (receiver.as_raw_fd(), sender.as_raw_fd());
+        let both = [receiver.into(), sender.into()];
+        self.fds.borrow_mut().extend(both);
+        ends
     }
 
     /// For tasks, which may not borrow the world.
@@ -208,6 +222,13 @@ pub fn assert_clean(stats: &Stats) {
     assert_eq!(stats.slots, 0, "slots leaked: {stats:?}");
     assert_eq!(stats.scopes, 0, "scopes leaked: {stats:?}");
     assert_eq!(stats.tasks, 0, "tasks are left: {stats:?}");
+    let BufferCounts {
+        total,
+        free,
+        leases,
+        ..
+    } = stats.buffers;
+    assert_eq!((free, leases), (total, 0), "buffers leaked: {stats:?}");
 }
 
 pub fn open_fds() -> usize {

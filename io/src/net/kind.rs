@@ -1,0 +1,46 @@
+//! What differs between kinds of streams: their addresses.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::SockAddr;
+
+/// The kinds of streams that there are: [`Tcp`].
+pub trait Kind: sealed::Sealed + 'static {
+    /// What an end of a stream is called by.
+    type Addr: fmt::Debug;
+
+    #[doc(hidden)]
+    const NAME: &'static str;
+
+    #[doc(hidden)]
+    fn addr(addr: &SockAddr) -> Option<Self::Addr>;
+}
+
+/// Streams of the internet.
+#[derive(Debug)]
+pub enum Tcp {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Tcp {}
+}
+
+impl Kind for Tcp {
+    type Addr = SocketAddr;
+
+    const NAME: &'static str = "Tcp";
+
+    fn addr(addr: &SockAddr) -> Option<SocketAddr> {
+        addr.as_socket()
+    }
+}
+
+/// An address of a socket that is of this kind.
+pub(super) fn of_kind<K: Kind>(addr: &SockAddr) -> io::Result<K::Addr> {
+    K::addr(addr).ok_or_else(|| {
+        let text = format!("not the address of a {} socket", K::NAME);
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    })
+}

@@ -1,0 +1,142 @@
+//! The receiving side of a stream: one receive that stays armed, for whoever reads next.
+//!
+//! ```text
+//!            read           armed, completions are queued with the operation
+//!   idle ──────────▶ armed ──────────────────────────────────────────────────┐
+//!     ▲                │ too much is queued: paused │ no buffers │ the end   │ read
+//!     └────────────────┴────────────────────────────┴────────────┘           ▼
+//!                                                              front: what a read has left
+//! ```
+//!
+//! What has arrived belongs to the connection, so a read that is dropped, cancelled or timed out
+//! loses nothing: the receive stays armed, and the next read finds what came.
+
+use std::cell::RefCell;
+use std::io;
+use std::mem::replace;
+use std::rc::Rc;
+
+use coring_runtime::{
+    BufPool, BufResult, IoBufMut, Lease, Multishot, checkpoint, submit_multishot,
+};
+
+use crate::ops::{Receive, ReceiveOwn, SharedFd};
+
+/// Bytes that may wait for a reader before the kernel is asked to stop: as asyncio pauses a
+/// transport at twice its limit of 64 KiB. What was received by then still comes.
+const HELD_BYTES_MAX: u64 = 128 * 1024;
+
+/// What a read gets that finds no provided buffer.
+const OWN_BYTES: usize = 16 * 1024;
+
+pub(crate) struct Receiver {
+    fd: SharedFd,
+    /// Arrived, and not taken by the read that it came to.
+    front: Lease,
+    armed: Armed,
+}
+
+enum Armed {
+    Idle,
+    Pool(Multishot<Receive>),
+    /// There was no provided buffer: one of its own, for one receive.
+    Own(Multishot<ReceiveOwn>),
+}
+
+impl Receiver {
+    pub(crate) const fn new(fd: SharedFd) -> Self {
+        Self {
+            fd,
+            front: Lease::empty(),
+            armed: Armed::Idle,
+        }
+    }
+
+    /// The next bytes; none are the end of the stream.
+    pub(crate) async fn receive(&mut self) -> io::Result<Lease> {
+        if !self.front.is_empty() {
+            checkpoint()?;
+            return Ok(replace(&mut self.front, Lease::empty()));
+        }
+        loop {
+            if let Armed::Idle = self.armed {
+                self.arm();
+            }
+            let (received, goes_on) = match &mut self.armed {
+                Armed::Pool(receive) => (receive.next().await, receive.is_armed()),
+                Armed::Own(receive) => (receive.next().await, receive.is_armed()),
+                Armed::Idle => unreachable!("it was armed above"),
+            };
+            if !goes_on {
+                self.armed = Armed::Idle;
+            }
+            match received {
+                // Others took what there was: again, with a buffer if there is one by now.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+                received => return received,
+            }
+        }
+    }
+
+    /// A new operation each time, for the runtime that is turning has the buffers.
+    fn arm(&mut self) {
+        let fd = self.fd.clone();
+        self.armed = match BufPool::current() {
+            Ok(pool) if pool.has_free() => {
+                let receive = submit_multishot(Receive { fd, pool });
+                Armed::Pool(receive.bounded(HELD_BYTES_MAX))
+            }
+            // None left, or none here: whoever waits still gets on.
+            _ => {
+                let buf = Rc::new(RefCell::new(Vec::with_capacity(OWN_BYTES)));
+                Armed::Own(submit_multishot(ReceiveOwn { fd, buf }))
+            }
+        };
+    }
+
+    /// Copies the next bytes to the start of `buf`.
+    pub(crate) async fn read<B: IoBufMut>(&mut self, mut buf: B) -> BufResult<usize, B> {
+        if buf.bytes_total() == 0 {
+            return BufResult(checkpoint().map(|()| 0), buf);
+        }
+        match self.receive().await {
+            Ok(mut lease) => {
+                let n = buf.fill_from(&lease);
+                lease.advance(n);
+                self.front = lease;
+                BufResult(Ok(n), buf)
+            }
+            Err(error) => BufResult(Err(error), buf),
+        }
+    }
+
+    /// The next bytes, which stay for the next read.
+    pub(crate) async fn peek<B: IoBufMut>(&mut self, mut buf: B) -> BufResult<usize, B> {
+        match self.receive().await {
+            Ok(lease) => {
+                let n = buf.fill_from(&lease);
+                self.front = lease;
+                BufResult(Ok(n), buf)
+            }
+            Err(error) => BufResult(Err(error), buf),
+        }
+    }
+
+    /// Ends the receive, and gives what had arrived, and the error behind it.
+    pub(crate) async fn finish(&mut self) -> (Vec<u8>, Option<io::Error>) {
+        let mut bytes = replace(&mut self.front, Lease::empty()).to_vec();
+        let received = match replace(&mut self.armed, Armed::Idle) {
+            Armed::Idle => return (bytes, None),
+            Armed::Pool(receive) => receive.finish().await,
+            Armed::Own(receive) => receive.finish().await,
+        };
+        for lease in received {
+            match lease {
+                Ok(lease) => bytes.extend_from_slice(&lease),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Err(error) => return (bytes, Some(error)),
+            }
+        }
+        (bytes, None)
+    }
+}

@@ -1,0 +1,327 @@
+//! Buffers that the kernel chooses from when bytes arrive (`IORING_REGISTER_PBUF_RING`): one ring of
+//! them for a runtime, and leases on what it has filled.
+//!
+//! # Who has a buffer
+//!
+//! ```text
+//!            (1) a completion takes a part        (2) the kernel is done with it
+//!   in the ring ───────────────▶ in the ring, leased ───────────────▶ leased
+//!        ▲ ▲                            │                                │
+//!        │ └──────(3) leases dropped────┘                                │
+//!        └──────────────────────(4) last lease dropped───────────────────┘
+//! ```
+//!
+//! 1, 2: [`State::consume`], in the order of completions; 3, 4: [`State::release`]. Where buffers
+//! are used up piece by piece (incremental consumption, since Linux 6.12) the kernel says with each
+//! completion whether it goes on in the same one; elsewhere 1 and 2 are one. The range of a lease is
+//! its own from 1 on: the kernel writes behind it.
+
+mod block;
+mod lease;
+mod ring;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+
+pub use lease::Lease;
+pub(crate) use ring::{BufRing, Entry};
+
+use crate::current;
+use crate::driver::Driver;
+use crate::op::Cqe;
+use block::Block;
+
+/// `IORING_CQE_F_BUFFER`: the upper half of `flags` is the number of a buffer.
+const F_BUFFER: u32 = 1 << 0;
+/// `IORING_CQE_F_BUF_MORE`: the kernel goes on in the same buffer.
+const F_BUF_MORE: u32 = 1 << 4;
+const BUFFER_SHIFT: u32 = 16;
+
+/// Where buffers are used whole, they are no larger than this: one message has one.
+const WHOLE_BYTES_MAX: u32 = 16 * 1024;
+
+/// Below so many in the ring it grows. The kernel takes up to 20 completions in one enter, so
+/// that it may find none in spite of this; then a receive ends with ENOBUFS and starts again.
+const FREE_MIN: usize = 2;
+
+/// What a pool is made to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Config {
+    pub(crate) bytes: u32,
+    pub(crate) count: u16,
+    pub(crate) count_max: u16,
+}
+
+impl Config {
+    pub(crate) const DEFAULT: Self = Self {
+        bytes: 1 << 20,
+        count: 2,
+        count_max: 64,
+    };
+}
+
+/// The pool of provided buffers of a runtime: what its multishot receives are filled from.
+///
+/// A [`Request`](crate::Request) that selects a buffer names the pool's [`group`](Self::group) and
+/// sets `IOSQE_BUFFER_SELECT`; it goes to [`submit_multishot`](crate::submit_multishot). Each
+/// completion with a buffer is made a [`Lease`] by [`lease`](Self::lease), which the operation must
+/// do with every one, in `complete` and in `orphaned`: a completion that is dropped keeps its buffer.
+///
+/// There are few buffers at first, so that they stay in the processor's cache; when they are in use
+/// the pool grows, to a limit (see [`Builder::buffer_count`](crate::Builder::buffer_count)).
+#[derive(Clone)]
+pub struct BufPool(Rc<RefCell<State>>);
+
+pub(crate) struct State {
+    ring: BufRing,
+    buffers: Vec<Buffer>,
+    group: u16,
+    bytes: u32,
+    count_max: u16,
+    incremental: bool,
+    counts: BufferCounts,
+}
+
+struct Buffer {
+    /// Shared with bytes that were detached.
+    block: Arc<Block>,
+    /// What the kernel has filled of it.
+    used: u32,
+    leases: u32,
+    in_ring: bool,
+}
+
+/// How the provided buffers of a runtime are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BufferCounts {
+    /// Buffers that there are.
+    pub total: usize,
+    /// Those that the kernel can fill, or is filling.
+    pub free: usize,
+    /// Ranges that were received and not given back.
+    pub leases: usize,
+}
+
+/// The next pool's group. One that lives has a number of its own on its ring, so that a request
+/// that names the pool of another runtime finds no buffers instead of strange ones.
+static NEXT_GROUP: AtomicU16 = AtomicU16::new(0);
+
+impl BufPool {
+    /// The pool of the runtime that is turning. The first call makes it.
+    ///
+    /// # Errors
+    /// `NotConnected` outside of a runtime; `Unsupported` if the kernel has no provided buffers.
+    pub fn current() -> io::Result<Self> {
+        current::with(|current| match current {
+            Some((runtime, _)) => runtime.core().pool(),
+            None => Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                "provided buffers are a runtime's: ask for them from within `coring::run`",
+            )),
+        })
+    }
+
+    pub(crate) fn new(config: Config, driver: &mut Driver) -> io::Result<Self> {
+        let places = config.count_max.next_power_of_two();
+        let ring = BufRing::new(places);
+        let group = NEXT_GROUP.fetch_add(1, Relaxed);
+        let incremental = driver.register_buf_ring(group, &ring)?;
+        // Where a buffer has one message at a time there are more, smaller ones.
+        let (bytes, share) = match config.bytes / WHOLE_BYTES_MAX {
+            share @ 2.. if !incremental => (WHOLE_BYTES_MAX, share as u16),
+            _ => (config.bytes, 1),
+        };
+        let mut state = State {
+            ring,
+            buffers: Vec::new(),
+            group,
+            bytes,
+            count_max: config.count_max.saturating_mul(share).min(places),
+            incremental,
+            counts: BufferCounts::default(),
+        };
+        state.grow(config.count.saturating_mul(share).into());
+        Ok(Self(Rc::new(RefCell::new(state))))
+    }
+
+    /// The number by which requests name the pool.
+    pub fn group(&self) -> u16 {
+        self.0.borrow().group
+    }
+
+    /// How many bytes a buffer has: the most that one completion brings.
+    pub fn buffer_bytes(&self) -> usize {
+        self.0.borrow().bytes as usize
+    }
+
+    /// Whether the kernel has a buffer to fill, or gets one by this. A receive that starts without
+    /// one ends at once, with ENOBUFS.
+    pub fn has_free(&self) -> bool {
+        let mut state = self.0.borrow_mut();
+        if state.counts.free == 0 {
+            let by = state.buffers.len().max(1);
+            state.grow(by);
+        }
+        state.counts.free > 0
+    }
+
+    /// Whether the pool cannot grow any more.
+    pub fn is_full(&self) -> bool {
+        let state = self.0.borrow();
+        state.buffers.len() >= usize::from(state.count_max)
+    }
+
+    /// What the kernel received, of a request that named this pool. Empty at the end of a stream.
+    ///
+    /// # Errors
+    /// The completion's.
+    ///
+    /// # Safety
+    /// The request of the completion named this pool's group.
+    pub unsafe fn lease(&self, cqe: Cqe) -> io::Result<Lease> {
+        let flags = cqe.flags();
+        if !has_buffer(flags) {
+            return cqe.result().map(|_| Lease::empty());
+        }
+        let bid = number_of(flags);
+        let start = self.0.borrow().start_of(bid, cqe.place());
+        let len = cqe.res().max(0) as u32;
+        // SAFETY: the kernel has filled these bytes for the completion, which was counted as a lease
+        // in `consume` and is used up here.
+        let lease = unsafe { Lease::of_pool(self.clone(), bid, start, len) };
+        cqe.result().map(|_| lease)
+    }
+
+    /// What is in flight may still be written to after the ring is closed: counted for ever.
+    pub(crate) fn leak(self) {
+        let _ = Rc::into_raw(self.0);
+    }
+
+    pub(crate) fn counts(&self) -> BufferCounts {
+        let state = self.0.borrow();
+        BufferCounts {
+            total: state.buffers.len(),
+            ..state.counts
+        }
+    }
+
+    /// Looks at a completion, each once and in their order. Gives where in the buffer its bytes
+    /// are.
+    #[inline]
+    pub(crate) fn consume(&self, res: i32, flags: u32) -> u32 {
+        self.0.borrow_mut().consume(res, flags)
+    }
+
+    /// Gives a buffer back that nobody will take a lease of.
+    #[cold]
+    pub(crate) fn give_back(&self, flags: u32) {
+        self.0.borrow_mut().release(number_of(flags));
+    }
+}
+
+/// Whether a completion has a buffer.
+#[inline]
+pub(crate) const fn has_buffer(flags: u32) -> bool {
+    flags & F_BUFFER != 0
+}
+
+const fn number_of(flags: u32) -> u16 {
+    (flags >> BUFFER_SHIFT) as u16
+}
+
+impl State {
+    fn consume(&mut self, res: i32, flags: u32) -> u32 {
+        let buffer = &mut self.buffers[usize::from(number_of(flags))];
+        let at = buffer.used;
+        buffer.used += res.max(0) as u32;
+        assert!(
+            buffer.used <= buffer.block.bytes(),
+            "the kernel used more of a buffer than there is"
+        );
+        buffer.leases += 1;
+        self.counts.leases += 1;
+        if flags & F_BUF_MORE == 0 {
+            buffer.in_ring = false;
+            self.counts.free -= 1;
+            if self.counts.free < FREE_MIN {
+                let by = self.buffers.len();
+                self.grow(by);
+            }
+        }
+        at
+    }
+
+    fn start_of(&self, bid: u16, at: u32) -> NonNull<u8> {
+        let block = &self.buffers[usize::from(bid)].block;
+        assert!(at <= block.bytes());
+        // SAFETY: within the block.
+        unsafe { block.start().add(at as usize) }
+    }
+
+    /// Another lease on the same buffer.
+    fn share(&mut self, bid: u16) {
+        self.buffers[usize::from(bid)].leases += 1;
+        self.counts.leases += 1;
+    }
+
+    #[inline]
+    fn release(&mut self, bid: u16) {
+        let buffer = &mut self.buffers[usize::from(bid)];
+        buffer.leases -= 1;
+        self.counts.leases -= 1;
+        if buffer.leases == 0 && !buffer.in_ring {
+            self.provide(bid);
+        }
+    }
+
+    /// Has the kernel fill a buffer from its start.
+    fn provide(&mut self, bid: u16) {
+        let buffer = &mut self.buffers[usize::from(bid)];
+        // Somebody has detached bytes of it: they keep it.
+        if Arc::get_mut(&mut buffer.block).is_none() {
+            buffer.block = Arc::new(Block::new(self.bytes));
+        }
+        buffer.used = 0;
+        buffer.in_ring = true;
+        self.counts.free += 1;
+        let start = buffer.block.start().as_ptr();
+        self.ring.push(start, self.bytes, bid);
+    }
+
+    #[cold]
+    fn grow(&mut self, by: usize) {
+        let until = (self.buffers.len() + by).min(self.count_max.into());
+        while self.buffers.len() < until {
+            let bid = self.buffers.len() as u16;
+            self.buffers.push(Buffer {
+                block: Arc::new(Block::new(self.bytes)),
+                used: 0,
+                leases: 0,
+                in_ring: false,
+            });
+            self.provide(bid);
+        }
+    }
+
+    fn block_of(&self, bid: u16) -> Arc<Block> {
+        self.buffers[usize::from(bid)].block.clone()
+    }
+}
+
+impl fmt::Debug for BufPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.0.borrow();
+        f.debug_struct("BufPool")
+            .field("group", &state.group)
+            .field("bytes", &state.bytes)
+            .field("incremental", &state.incremental)
+            .field("counts", &self.counts())
+            .finish()
+    }
+}
