@@ -40,7 +40,8 @@
 
 #![doc(test(attr(deny(warnings))))]
 
-pub use coring_io::{fs, net};
+pub use coring_io::streams::{IncompleteRead, LimitOverrun, StreamReader, StreamWriter};
+pub use coring_io::{fs, net, streams};
 pub use coring_macros::{main, test};
 pub use coring_runtime::{
     AsCompleted, BufPool, BufResult, BufferCounts, Builder, Call, CancelScope, CancelToken,

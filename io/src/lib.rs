@@ -11,6 +11,7 @@
 
 pub mod fs;
 pub mod net;
+pub mod streams;
 
 mod ops;
 mod transfer;

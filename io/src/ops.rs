@@ -16,6 +16,8 @@ use coring_runtime::{
 use io_uring::opcode as op;
 use socket2::SockAddr;
 
+use crate::net::send::Chunk;
+
 /// A descriptor that operations in flight keep open.
 pub(crate) type SharedFd = Rc<OwnedFd>;
 
@@ -163,6 +165,69 @@ unsafe impl Operation for ReceiveOwn {
         // SAFETY: the kernel wrote `n` bytes, and is done.
         unsafe { buf.set_init(n) };
         Ok(buf.into())
+    }
+
+    fn orphaned(self, _: Cqe) {}
+}
+
+/// Sends chunks one behind the other, on a socket.
+pub(crate) struct SendBatch {
+    pub(crate) fd: SharedFd,
+    /// One to [`CHUNKS_MAX`](Self::CHUNKS_MAX).
+    pub(crate) chunks: Vec<Chunk>,
+    /// Whether to wait for room. If not it is silent if it sends all.
+    pub(crate) waits: bool,
+}
+
+impl SendBatch {
+    /// So many chunks, and a header, fit into the scratch.
+    pub(crate) const CHUNKS_MAX: usize = 4;
+}
+
+// SAFETY: the chunks' memory is on the heap, and they are the operation's own; header and vector are
+// in the scratch, where the kernel reads them at submission.
+unsafe impl Operation for SendBatch {
+    type Output = BufResult<usize, Vec<Chunk>>;
+
+    fn request(&mut self, scratch: &mut Scratch) -> Request {
+        let mut parts = [const { MaybeUninit::zeroed() }; Self::CHUNKS_MAX];
+        let mut total = 0;
+        for (part, chunk) in parts.iter_mut().zip(&self.chunks) {
+            let bytes = chunk.bytes();
+            total += bytes.len();
+            part.write(libc::iovec {
+                iov_base: bytes.as_ptr().cast_mut().cast(),
+                iov_len: bytes.len(),
+            });
+        }
+        let request = match &self.chunks[..] {
+            [chunk] => {
+                total = transfer_len(total) as usize;
+                Request::new(op::Send::CODE, self.fd.as_raw_fd())
+                    .addr(chunk.bytes().as_ptr())
+                    .len(total as u32)
+            }
+            chunks => {
+                // SAFETY: zero is a header of nothing.
+                let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+                header.msg_iov = scratch.put(parts).cast_mut().cast();
+                header.msg_iovlen = chunks.len();
+                Request::new(op::SendMsg::CODE, self.fd.as_raw_fd())
+                    .addr(scratch.put(header))
+                    .len(1)
+            }
+        };
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        if self.waits {
+            return request.op_flags(flags as u32);
+        }
+        request
+            .op_flags((flags | libc::MSG_DONTWAIT) as u32)
+            .silent(total as i32)
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        BufResult(count(cqe), self.chunks)
     }
 
     fn orphaned(self, _: Cqe) {}

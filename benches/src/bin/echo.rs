@@ -21,9 +21,12 @@ where their programs are.";
 type Start = fn(&str) -> std::io::Result<Server>;
 
 /// The servers under test, in the table's order. One more server is one more line.
-const LOCAL: [(&str, Start); 7] = [
+const LOCAL: [(&str, Start); 8] = [
     ("coring", |name| {
-        Server::thread(name, servers::coring::serve)
+        Server::thread(name, servers::coring::streams)
+    }),
+    ("coring sockets", |name| {
+        Server::thread(name, servers::coring::sockets)
     }),
     ("raw one-shot", |name| {
         Server::thread(name, raw::echo::one_shot)

@@ -1,4 +1,4 @@
-//! coring, used as its documentation does: one task a connection, one-shot receives.
+//! coring, used as its documentation does: one task a connection.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,12 +6,48 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use coring::net::{TcpListener, TcpStream};
 use coring::{create_task, run};
 
-/// Serves until `stop` is set and one more connection comes in.
+/// Serves until `stop` is set and one more connection comes in, with asyncio's streams: what is
+/// written goes out in the background.
 ///
 /// # Errors
 ///
 /// If accepting fails.
-pub fn serve(listener: std::net::TcpListener, stop: &AtomicBool) -> io::Result<()> {
+pub fn streams(listener: std::net::TcpListener, stop: &AtomicBool) -> io::Result<()> {
+    serve(listener, stop, async |stream| {
+        let (mut reader, mut writer) = stream.into_streams();
+        loop {
+            let received = reader.read(usize::MAX).await?;
+            if received.is_empty() {
+                return Ok(());
+            }
+            writer.write(received);
+            writer.drain().await?;
+        }
+    })
+}
+
+/// As [`streams`], with the socket itself: each write is waited for.
+///
+/// # Errors
+///
+/// If accepting fails.
+pub fn sockets(listener: std::net::TcpListener, stop: &AtomicBool) -> io::Result<()> {
+    serve(listener, stop, async |mut stream| {
+        loop {
+            let received = stream.receive().await?;
+            if received.is_empty() {
+                return Ok(());
+            }
+            stream.write_all(received).await.0?;
+        }
+    })
+}
+
+fn serve(
+    listener: std::net::TcpListener,
+    stop: &AtomicBool,
+    echo: impl AsyncFn(TcpStream) -> io::Result<()> + Copy + 'static,
+) -> io::Result<()> {
     run(async {
         let mut listener = TcpListener::from(listener);
         loop {
@@ -19,19 +55,9 @@ pub fn serve(listener: std::net::TcpListener, stop: &AtomicBool) -> io::Result<(
             if stop.load(Ordering::Acquire) {
                 return Ok(());
             }
+            stream.set_nodelay(true)?;
             // A connection that fails ends itself only.
-            create_task(echo(stream));
+            create_task(async move { echo(stream).await });
         }
     })
-}
-
-async fn echo(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    loop {
-        let received = stream.receive().await?;
-        if received.is_empty() {
-            return Ok(());
-        }
-        stream.write_all(received).await.0?;
-    }
 }

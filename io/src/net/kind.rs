@@ -3,10 +3,11 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::SocketAddr as UnixAddr;
 
 use socket2::SockAddr;
 
-/// The kinds of streams that there are: [`Tcp`].
+/// The kinds of streams that there are: [`Tcp`] and [`Unix`].
 pub trait Kind: sealed::Sealed + 'static {
     /// What an end of a stream is called by.
     type Addr: fmt::Debug;
@@ -22,9 +23,14 @@ pub trait Kind: sealed::Sealed + 'static {
 #[derive(Debug)]
 pub enum Tcp {}
 
+/// Streams within the machine (unix(7)).
+#[derive(Debug)]
+pub enum Unix {}
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for super::Tcp {}
+    impl Sealed for super::Unix {}
 }
 
 impl Kind for Tcp {
@@ -34,6 +40,16 @@ impl Kind for Tcp {
 
     fn addr(addr: &SockAddr) -> Option<SocketAddr> {
         addr.as_socket()
+    }
+}
+
+impl Kind for Unix {
+    type Addr = UnixAddr;
+
+    const NAME: &'static str = "Unix";
+
+    fn addr(addr: &SockAddr) -> Option<UnixAddr> {
+        addr.as_unix()
     }
 }
 

@@ -3,11 +3,13 @@
 mod addr;
 mod kind;
 mod listener;
-mod receive;
+pub(crate) mod receive;
+pub(crate) mod send;
 mod stream;
 mod tcp;
+mod unix;
 
 pub use addr::ToAddr;
-pub use kind::{Kind, Tcp};
+pub use kind::{Kind, Tcp, Unix};
 pub use listener::TcpListener;
-pub use stream::{OwnedReadHalf, OwnedWriteHalf, Released, Stream, TcpStream};
+pub use stream::{OwnedReadHalf, OwnedWriteHalf, Released, Stream, TcpStream, UnixStream};

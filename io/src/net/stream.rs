@@ -11,7 +11,7 @@ use coring_runtime::{BufResult, IoBuf, IoBufMut, Lease, shielded, submit};
 use io_uring::opcode::Send;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use super::kind::{Kind, Tcp, of_kind};
+use super::kind::{Kind, Tcp, Unix, of_kind};
 use super::receive::Receiver;
 use crate::ops::{self, Connect, SharedFd, Turn};
 use crate::transfer::{Place, drain, drain_all, fill_all};
@@ -21,7 +21,7 @@ const SEND_FLAGS: u32 = libc::MSG_NOSIGNAL as u32;
 /// Has the kernel go on by itself where a send would be short.
 const SEND_ALL_FLAGS: u32 = SEND_FLAGS | libc::MSG_WAITALL as u32;
 
-/// A connection: a [`TcpStream`].
+/// A connection: a [`TcpStream`] or [`UnixStream`].
 ///
 /// One read and one write at a time, by the compiler; [`into_split`](Self::into_split) gives a
 /// half to each of two tasks. Dropping it closes it, once no operation is in flight on it: when the
@@ -41,6 +41,9 @@ pub struct Stream<K: Kind> {
 
 /// A TCP connection.
 pub type TcpStream = Stream<Tcp>;
+
+/// A connection within the machine.
+pub type UnixStream = Stream<Unix>;
 
 /// What is left of a stream that has left its runtime.
 #[derive(Debug)]
@@ -222,6 +225,10 @@ impl<K: Kind> Stream<K> {
         })
     }
 
+    pub(crate) fn into_parts(self) -> (SharedFd, Receiver) {
+        (self.fd, self.receiver)
+    }
+
     pub(super) const fn shared_fd(&self) -> &SharedFd {
         &self.fd
     }
@@ -374,7 +381,7 @@ async fn write_all<B: IoBuf>(fd: &SharedFd, buf: B) -> BufResult<(), B> {
     drain_all(fd, Send::CODE, SEND_ALL_FLAGS, Place::Stream, buf).await
 }
 
-async fn shut_down(fd: &SharedFd, how: Shutdown) -> io::Result<()> {
+pub(super) async fn shut_down(fd: &SharedFd, how: Shutdown) -> io::Result<()> {
     let how = match how {
         Shutdown::Read => libc::SHUT_RD,
         Shutdown::Write => libc::SHUT_WR,

@@ -20,6 +20,12 @@ impl Core {
         if self.has_waiting() {
             self.flush();
         }
+        // Nobody else would say that they are done.
+        let wait = if self.silent.is_empty() || self.all_quiet() {
+            wait
+        } else {
+            Wait::No
+        };
         if wait != Wait::No || self.driver.wants_enter() {
             self.enter(wait)?;
         }
@@ -35,6 +41,9 @@ impl Core {
             }
             self.enter(Wait::No)?;
         }
+        if !self.silent.is_empty() {
+            self.settle_silent(tasks);
+        }
         if !self.heap.is_empty() {
             self.expire(tasks);
         } else {
@@ -42,6 +51,43 @@ impl Core {
             self.clock = None;
         }
         Ok(())
+    }
+
+    /// Whether nobody waits for the silent operations that are queued.
+    fn all_quiet(&mut self) -> bool {
+        let Self { silent, table, .. } = self;
+        let mut slots = silent
+            .iter()
+            .filter_map(|key| table.of_token_ref(key.token()));
+        slots.all(|slot| slot.quiet && slot.state == State::InFlight)
+    }
+
+    /// What the kernel has taken and said nothing about has succeeded, once all that it has said was
+    /// heard.
+    fn settle_silent(&mut self, tasks: &mut Tasks) {
+        if self.driver.has_queued() || self.driver.has_more() {
+            return;
+        }
+        let lost = self.driver.take_lost();
+        let mut silent = std::mem::take(&mut self.silent);
+        for key in silent.drain(..) {
+            let Some(slot) = self.table.of_token(key.token()) else {
+                continue;
+            };
+            if !slot.is_in_flight() {
+                continue;
+            }
+            slot.word = 0;
+            if lost {
+                slot.res = -libc::EIO; // It may have been said, with no memory to keep it.
+            } else if slot.quiet
+                && let waker @ Some(_) = slot.waker.take()
+            {
+                self.debris.drop_waker(waker);
+            }
+            self.finish(key.index(), tasks);
+        }
+        self.silent = silent;
     }
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {

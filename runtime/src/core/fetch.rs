@@ -135,7 +135,9 @@ impl Core {
 
     /// Has `waker` woken when the slot's wait is over.
     pub(crate) fn set_waker(&mut self, key: Key, waker: Waker) {
-        let old = self.table.slot(key).waker.replace(waker);
+        let slot = self.table.slot(key);
+        slot.quiet = false;
+        let old = slot.waker.replace(waker);
         self.debris.drop_waker(old);
     }
 

@@ -73,6 +73,8 @@ pub(crate) struct Core {
     pool_config: pool::Config,
     /// Operations that wait for a place in the submission queue.
     backlog: VecDeque<Backlogged>,
+    /// Operations in the queue of which the kernel says nothing if they succeed.
+    silent: Vec<Key>,
     /// What requests in the queue lead to, until the kernel has taken them.
     lent: Vec<Lent>,
     pub(crate) debris: Debris,
@@ -163,6 +165,7 @@ impl Core {
             pool: None,
             pool_config,
             backlog: VecDeque::new(),
+            silent: Vec::new(),
             lent: Vec::new(),
             debris: Debris::default(),
             batch: Vec::new(),
@@ -197,6 +200,33 @@ impl Core {
                 Err(number) => return self.refuse(number, waker.take()),
             }
         }
+        Some(self.launch(describe, scope, waker, kind, deadline))
+    }
+
+    /// [`start`](Self::start) for nobody who waits: no request to stop is looked for, and where the
+    /// kernel is silent in success, so is this.
+    pub(crate) fn start_quiet(
+        &mut self,
+        describe: &mut Describe<'_>,
+        scope: ScopeIndex,
+        waker: &mut Option<Waker>,
+    ) -> Option<Key> {
+        if self.ending {
+            return self.refuse(Cause::ENDED.number(), waker.take());
+        }
+        let key = self.launch(describe, scope, waker, Kind::OneShot, None);
+        self.table.slot(key).quiet = true;
+        Some(key)
+    }
+
+    fn launch(
+        &mut self,
+        describe: &mut Describe<'_>,
+        scope: ScopeIndex,
+        waker: &mut Option<Waker>,
+        kind: Kind,
+        mut deadline: Option<(Instant, ScopeIndex)>,
+    ) -> Key {
         let places = if deadline.is_some() { 2 } else { 1 };
         // Nobody overtakes what waits already.
         let key = if self.backlog.is_empty() && self.driver.reserve(places) {
@@ -209,7 +239,7 @@ impl Core {
         if let Some((_, timed)) = deadline {
             self.carry(key, timed);
         }
-        Some(key)
+        key
     }
 
     #[cold]
@@ -235,7 +265,9 @@ impl Core {
         let key = self.table.next();
         let request = self.driver.place(describe);
         request.set_token(key.token());
-        if !hears_linked_timeout(request.opcode) {
+        let silent = request.take_silent();
+        // What never waits needs no limit.
+        if silent.is_some() || !hears_linked_timeout(request.opcode) {
             *deadline = None;
         }
         if let Some((at, _)) = *deadline {
@@ -244,7 +276,12 @@ impl Core {
                 .place(&mut |scratch, place| *place = link_timeout(key, at, scratch));
         }
         self.submitted();
-        self.table.insert(State::InFlight, kind)
+        let key = self.table.insert(State::InFlight, kind);
+        if let Some(res) = silent {
+            self.table.at(key.index()).res = res;
+            self.silent.push(key);
+        }
+        key
     }
 
     fn submitted(&mut self) {
@@ -263,6 +300,7 @@ impl Core {
         let mut scratch = OwnScratch::new();
         let mut request = Request::new(opcode::NOP, -1);
         describe(scratch.get(0), &mut request);
+        request.speak(); // It is not known when it goes.
         if !hears_linked_timeout(request.opcode) {
             *deadline = None;
         }

@@ -131,6 +131,13 @@ impl Core {
                 return;
             }
             (State::Orphaned | State::Vacant, _) => return,
+            (State::InFlight, Kind::OneShot | Kind::Sleep) if slot.quiet => {
+                // It is over with the next enter, and then its future looks (C1).
+                slot.quiet = false;
+                let waker = slot.waker.take();
+                self.debris.wake(waker);
+                return;
+            }
             (State::InFlight, Kind::OneShot | Kind::Sleep) => {
                 // Woken by its own completion, when the kernel is done with it (C4).
                 slot.cause = latest;

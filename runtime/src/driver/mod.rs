@@ -189,6 +189,14 @@ impl Driver {
         each!(&mut self.which, driver => driver.has_more())
     }
 
+    /// Whether the kernel has lost completions since this was asked.
+    pub(crate) fn take_lost(&mut self) -> bool {
+        match &mut self.which {
+            Which::Uring(uring) => uring.take_lost(),
+            Which::Sim(_) | Which::Retired(_) => false,
+        }
+    }
+
     /// Moves the completions that are here to `batch`.
     pub(crate) fn reap(&mut self, batch: &mut Vec<Completion>) {
         each!(&mut self.which, driver => driver.reap(batch))

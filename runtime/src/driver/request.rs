@@ -46,7 +46,9 @@ pub struct Request {
     personality: u16,
     file_index: u32,
     addr3: u64,
-    pad: u64,
+    /// None of the kernel's business: what a silent request comes to.
+    silent_res: i32,
+    pad: u32,
 }
 
 const _: () = assert!(size_of::<Request>() == 64);
@@ -68,6 +70,7 @@ impl Request {
             personality: 0,
             file_index: 0,
             addr3: 0,
+            silent_res: 0,
             pad: 0,
         }
     }
@@ -146,6 +149,32 @@ impl Request {
     pub const fn addr3(mut self, addr3: u64) -> Self {
         self.addr3 = addr3;
         self
+    }
+
+    /// The kernel says nothing if it succeeds, which it does, or fails, within the enter that takes it:
+    /// then the result is `res`. It saves a completion, and a loop that waits for others too does not
+    /// come back for it (see [`Op::start`](crate::Op::start)).
+    ///
+    /// For what never waits and does all or fails: a send with `MSG_DONTWAIT` and `MSG_WAITALL`, say.
+    #[must_use]
+    pub const fn silent(mut self, res: i32) -> Self {
+        self.flags |= flags::CQE_SKIP_SUCCESS;
+        self.silent_res = res;
+        self
+    }
+
+    /// What it comes to if the kernel says nothing.
+    pub(crate) const fn take_silent(&mut self) -> Option<i32> {
+        if self.flags & flags::CQE_SKIP_SUCCESS == 0 {
+            return None;
+        }
+        Some(std::mem::replace(&mut self.silent_res, 0))
+    }
+
+    /// Has the kernel say what comes of it in any case.
+    pub(crate) const fn speak(&mut self) {
+        self.flags &= !flags::CQE_SKIP_SUCCESS;
+        self.silent_res = 0;
     }
 
     pub(crate) const fn token(&self) -> Token {

@@ -369,9 +369,16 @@ impl State {
             op::Read::CODE | op::Recv::CODE | op::Write::CODE | op::Send::CODE => {
                 match self.transfer(request, most) {
                     Some(res) => {
-                        self.complete(id, res, 0);
+                        // As in the kernel, less than all is no success where all was asked for.
+                        let short = res < request.len as i32 && waits_for_all(request);
+                        if short {
+                            self.complete(id, res, 0);
+                        } else {
+                            self.answer(request, res);
+                        }
                         self.serve_pipes();
                     }
+                    None if never_waits(request) => self.complete(id, -libc::EAGAIN, 0),
                     None => self.wait(request, OnCancel::Cancelled),
                 }
             }
@@ -697,6 +704,14 @@ const fn is_read(opcode: u8) -> bool {
 
 const fn is_transfer(opcode: u8) -> bool {
     is_read(opcode) || matches!(opcode, op::Write::CODE | op::Send::CODE)
+}
+
+const fn waits_for_all(request: &Request) -> bool {
+    request.opcode == op::Send::CODE && request.op_flags & libc::MSG_WAITALL as u32 != 0
+}
+
+const fn never_waits(request: &Request) -> bool {
+    request.opcode == op::Send::CODE && request.op_flags & libc::MSG_DONTWAIT as u32 != 0
 }
 
 /// Whether a result is a number of bytes, and `addr` where they are.

@@ -86,6 +86,8 @@ pub(crate) struct Uring {
     event_fd: Option<Arc<OwnedFd>>,
     /// A second descriptor of the ring, for those who send messages to it.
     shared_fd: Option<Arc<OwnedFd>>,
+    /// The kernel had no memory to keep a completion.
+    lost: bool,
     stats: DriverStats,
 }
 
@@ -131,6 +133,7 @@ impl Uring {
             enter_flags,
             event_fd: None,
             shared_fd: shared_fd.map(Arc::new),
+            lost: false,
             stats: DriverStats::default(),
             ring,
             probe,
@@ -210,12 +213,17 @@ impl Uring {
                 libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY => Ok(()),
                 // The kernel had no memory to keep a completion: counted as an overflow is.
                 libc::EBADR => {
+                    self.lost = true;
                     self.stats.overflows += 1;
                     Ok(())
                 }
                 _ => Err(error),
             },
         }
+    }
+
+    pub(super) const fn take_lost(&mut self) -> bool {
+        std::mem::replace(&mut self.lost, false)
     }
 
     pub(super) fn has_more(&mut self) -> bool {

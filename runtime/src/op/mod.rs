@@ -231,7 +231,7 @@ impl<O: Operation> Future for Op<O> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<O::Output> {
         let this = self.get_mut();
         let cqe = match this.stage {
-            Stage::New => this.start(cx.waker()),
+            Stage::New => this.begin(cx.waker()),
             Stage::Started(key) => this.fetch(key, cx.waker()),
             Stage::Finished => panic!("an operation was polled after it gave its output"),
         };
@@ -249,11 +249,27 @@ impl<O: Operation> Future for Op<O> {
 }
 
 impl<O: Operation> Op<O> {
+    /// Starts it, if it has not begun, without waiting for it: so it is no cancellation point, and
+    /// no limit around it counts, until it is polled. Of a [silent](Request::silent) request the
+    /// waker is woken only if it does not succeed, or somebody asks for a stop; the loop may sleep on
+    /// after it succeeded.
+    ///
+    /// Where it cannot start, since there is no runtime, that is told when it is polled.
+    pub fn start(&mut self, cx: &mut Context<'_>) {
+        if self.stage == Stage::New {
+            self.begin_as(cx.waker(), Start::Quiet);
+        }
+    }
+
     /// `Some`: it is over without having begun.
-    fn start(&mut self, waker: &Waker) -> Option<Cqe> {
+    fn begin(&mut self, waker: &Waker) -> Option<Cqe> {
+        self.begin_as(waker, Start::Awaited(Kind::OneShot))
+    }
+
+    fn begin_as(&mut self, waker: &Waker, start: Start) -> Option<Cqe> {
         // SAFETY: initialised in `New`.
         let operation = unsafe { self.payload.assume_init_mut() };
-        match begin(operation, &mut self.runtime, waker, Kind::OneShot) {
+        match begin(operation, &mut self.runtime, waker, start) {
             Ok(key) => {
                 self.stage = Stage::Started(key);
                 None
@@ -266,10 +282,17 @@ impl<O: Operation> Op<O> {
         let cqe = poll_slot(self.runtime, key, waker)?;
         if cqe.is_stray() {
             self.stage = Stage::New;
-            return self.start(waker);
+            return self.begin(waker);
         }
         Some(cqe)
     }
+}
+
+/// How an operation starts: for nobody who waits, or under the scope that is being polled.
+#[derive(Clone, Copy)]
+enum Start {
+    Quiet,
+    Awaited(Kind),
 }
 
 /// Starts an operation under the scope that is being polled, and says in which runtime that is. An
@@ -278,7 +301,7 @@ fn begin<O: Operation>(
     operation: &mut O,
     started_in: &mut RuntimeId,
     waker: &Waker,
-    kind: Kind,
+    start: Start,
 ) -> Result<Key, Cause> {
     // Cloned here, since a waker's clone is user code (R10).
     let mut waker = Some(TaskNumber::clone_of(waker));
@@ -287,11 +310,14 @@ fn begin<O: Operation>(
             return Err(Cause::NO_RUNTIME);
         };
         *started_in = runtime.id();
-        let scope = runtime.scope_here(current);
         let mut describe = |scratch: &mut Scratch, place: &mut Request| {
             *place = operation.request(scratch);
         };
-        let started = runtime.with_core(|core| core.start(&mut describe, scope, &mut waker, kind));
+        let scope = runtime.scope_here(current);
+        let started = runtime.with_core(|core| match start {
+            Start::Quiet => core.start_quiet(&mut describe, scope, &mut waker),
+            Start::Awaited(kind) => core.start(&mut describe, scope, &mut waker, kind),
+        });
         started.ok_or_else(|| runtime.core().refusal())
     })
 }

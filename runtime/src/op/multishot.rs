@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::task::{Context, Poll, Waker};
 
 use super::table::Kind;
-use super::{Cqe, Key, Operation, Orphan, abandon, begin};
+use super::{Cqe, Key, Operation, Orphan, Start, abandon, begin};
 use crate::core::NextShot;
 use crate::current::{self, BelongsToItsThread};
 use crate::inbox::RuntimeId;
@@ -192,7 +192,12 @@ impl<O: Operation + Clone> Multishot<O> {
         self.armed = None;
         // SAFETY: initialised until it is dropped, and not armed: it is ours alone.
         let operation = unsafe { self.payload.assume_init_mut() };
-        match begin(operation, &mut self.runtime, waker, Kind::Multishot) {
+        match begin(
+            operation,
+            &mut self.runtime,
+            waker,
+            Start::Awaited(Kind::Multishot),
+        ) {
             Ok(key) => {
                 self.armed = Some(key);
                 if self.held_max != 0 {

@@ -94,7 +94,9 @@ pub(crate) struct Slot {
     /// A linked timeout with a scope's deadline is behind it; `word` and `res` say which scope's.
     pub(crate) carrier: bool,
     pub(crate) cancel: Cancel,
-    /// Done: the result. InFlight and `carrier`: the scope's generation.
+    /// Nobody is to be woken if it succeeds, only if it does not.
+    pub(crate) quiet: bool,
+    /// Done: the result. Silent: what it comes to. InFlight and `carrier`: the scope's generation.
     pub(crate) res: i32,
     /// Done: the completion's flags. InFlight and `carrier`: the scope's index. Timer: whether
     /// the heap has an entry for it. InFlight sleeps have their deadline in both.
@@ -217,6 +219,7 @@ impl Table {
         slot.kind = kind;
         slot.carrier = false;
         slot.cancel = Cancel::No;
+        slot.quiet = false;
         slot.cause = 0;
         key
     }
@@ -237,6 +240,7 @@ impl Table {
             kind: Kind::OneShot,
             carrier: false,
             cancel: Cancel::No,
+            quiet: false,
             res: 0,
             word: 0,
             scope: ScopeIndex::NONE,
@@ -263,6 +267,11 @@ impl Table {
     /// The slot of a completion, if that generation is still there (R4).
     pub(crate) fn of_token(&mut self, token: Token) -> Option<&mut Slot> {
         let slot = self.slots.get_mut(token.index() as usize)?;
+        (slot.generation == token.generation()).then_some(slot)
+    }
+
+    pub(crate) fn of_token_ref(&self, token: Token) -> Option<&Slot> {
+        let slot = self.slots.get(token.index() as usize)?;
         (slot.generation == token.generation()).then_some(slot)
     }
 

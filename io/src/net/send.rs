@@ -1,0 +1,487 @@
+//! The sending side of a stream: what is written is gathered, and one send is in flight at a time.
+//!
+//! ```text
+//!   write ──▶ queue ──▶ pump, a task: one batch ──▶ a send that never waits, silent if it does all
+//!               ▲                                        │ the kernel has no room
+//!               └── what is written meanwhile            └──▶ a send that waits, for the rest
+//! ```
+//!
+//! The pump runs when whoever writes has let go of the thread, so that all it wrote goes out in one
+//! send. A send that succeeds wakes nobody unless somebody waits for it: it goes with the enter in
+//! which the loop waits for the next message.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::mem::{replace, take};
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use bytes::Bytes;
+use coring_runtime::sync::Event;
+use coring_runtime::{BufResult, Lease, Task, checkpoint, is_cancelled, submit};
+
+use super::stream::shut_down;
+use crate::ops::{SendBatch, SharedFd};
+
+/// Past so many bytes a drain waits until a quarter of them is left: as asyncio's transports.
+const HIGH_WATER_BYTES: usize = 64 * 1024;
+
+/// What is gathered into one send.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Room that is kept for what is written next.
+const SPARE_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes on their way out.
+pub(crate) enum Chunk {
+    Lease(Lease),
+    Bytes(Bytes),
+    /// And how many of them have gone.
+    Copied(Vec<u8>, usize),
+}
+
+impl Chunk {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Lease(lease) => lease,
+            Self::Bytes(bytes) => bytes,
+            Self::Copied(vec, gone) => &vec[*gone..],
+        }
+    }
+
+    fn advance(&mut self, n: usize) {
+        match self {
+            Self::Lease(lease) => lease.advance(n),
+            Self::Bytes(bytes) => drop(bytes.split_to(n)),
+            Self::Copied(_, gone) => *gone += n,
+        }
+    }
+}
+
+/// What becomes of the connection once all has been sent.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum End {
+    /// It goes on.
+    No,
+    /// The peer reads to the end.
+    Eof,
+    Closed,
+}
+
+/// The handle of who writes. When it is dropped, what is left is sent.
+pub(crate) struct Sender(Rc<Outgoing>);
+
+struct Outgoing {
+    fd: SharedFd,
+    state: RefCell<State>,
+    /// Set while no more is queued than a drain waits for.
+    drained: Event,
+    /// Set while nothing is.
+    flushed: Event,
+    /// Set when the connection is closed. All are set when it has failed.
+    closed: Event,
+    /// How many wait for one of them.
+    waiters: Cell<usize>,
+}
+
+struct State {
+    queue: VecDeque<Chunk>,
+    /// Bytes that are queued or being sent.
+    bytes: usize,
+    high_water: usize,
+    spare: Vec<u8>,
+    error: Option<io::Error>,
+    /// What is asked for, and what has been done of it.
+    end: End,
+    ended: End,
+    pump: Pump,
+    /// Nobody writes any more.
+    left: bool,
+}
+
+/// The task that sends.
+enum Pump {
+    /// Nothing was ever written.
+    None,
+    /// Ready to run, or waiting for the kernel.
+    Running,
+    /// Waiting for something to do.
+    Parked(Waker),
+    /// The connection has failed or is closed.
+    Over,
+}
+
+impl Sender {
+    pub(crate) fn new(fd: SharedFd) -> Self {
+        let outgoing = Outgoing {
+            fd,
+            state: RefCell::new(State {
+                queue: VecDeque::new(),
+                bytes: 0,
+                high_water: HIGH_WATER_BYTES,
+                spare: Vec::new(),
+                error: None,
+                end: End::No,
+                ended: End::No,
+                pump: Pump::None,
+                left: false,
+            }),
+            drained: Event::new(),
+            flushed: Event::new(),
+            closed: Event::new(),
+            waiters: Cell::new(0),
+        };
+        outgoing.drained.set();
+        outgoing.flushed.set();
+        Self(Rc::new(outgoing))
+    }
+
+    /// Has a copy of `bytes` sent.
+    pub(crate) fn write(&self, bytes: &[u8]) {
+        let mut state = self.0.state.borrow_mut();
+        if bytes.is_empty() || !state.takes_more() {
+            return;
+        }
+        if let Some(Chunk::Copied(last, _)) = state.queue.back_mut() {
+            last.extend_from_slice(bytes);
+        } else {
+            let mut vec = take(&mut state.spare);
+            vec.extend_from_slice(bytes);
+            state.queue.push_back(Chunk::Copied(vec, 0));
+        }
+        Outgoing::written(&self.0, state, bytes.len());
+    }
+
+    /// Has bytes sent from where they are.
+    pub(crate) fn push(&self, chunk: Chunk) {
+        let mut state = self.0.state.borrow_mut();
+        let len = chunk.bytes().len();
+        if len == 0 || !state.takes_more() {
+            return;
+        }
+        state.queue.push_back(chunk);
+        Outgoing::written(&self.0, state, len);
+    }
+
+    /// Bytes that wait to be sent, or are being sent.
+    pub(crate) fn buffered(&self) -> usize {
+        self.0.state.borrow().bytes
+    }
+
+    pub(crate) fn set_high_water(&self, bytes: usize) {
+        self.0.state.borrow_mut().high_water = bytes;
+    }
+
+    /// Waits, if more is queued than the high-water mark, until a quarter of that is left.
+    pub(crate) async fn drain(&self) -> io::Result<()> {
+        self.0.wait(&self.0.drained).await
+    }
+
+    /// Waits until all that was written has been sent.
+    pub(crate) async fn flush(&self) -> io::Result<()> {
+        self.0.wait(&self.0.flushed).await
+    }
+
+    /// Ends what the peer reads, after what was written.
+    pub(crate) fn write_eof(&self) {
+        Outgoing::end(&self.0, End::Eof);
+    }
+
+    /// Closes the connection, after what was written.
+    pub(crate) fn close(&self) {
+        Outgoing::end(&self.0, End::Closed);
+    }
+
+    /// Forgets what has not been sent.
+    pub(crate) fn abort(&self) {
+        let error = io::Error::new(io::ErrorKind::ConnectionAborted, "the writer was aborted");
+        self.0.fail(error);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.0.state.borrow().end == End::Closed
+    }
+
+    /// Waits until the connection is closed.
+    pub(crate) async fn wait_closed(&self) -> io::Result<()> {
+        self.0.wait(&self.0.closed).await
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let mut state = self.0.state.borrow_mut();
+        state.left = true;
+        state.wake_pump();
+    }
+}
+
+impl State {
+    const fn takes_more(&self) -> bool {
+        self.error.is_none() && matches!(self.end, End::No)
+    }
+
+    fn wake_pump(&mut self) {
+        if let Pump::Parked(_) = self.pump
+            && let Pump::Parked(waker) = replace(&mut self.pump, Pump::Running)
+        {
+            waker.wake();
+        }
+    }
+}
+
+/// What the pump does next.
+enum Step {
+    Send,
+    ShutDown(Shutdown),
+    /// Nothing, until it is woken.
+    Park,
+    Leave,
+}
+
+impl Outgoing {
+    fn written(this: &Rc<Self>, mut state: RefMut<'_, State>, bytes: usize) {
+        state.bytes += bytes;
+        if this.flushed.is_set() {
+            this.flushed.clear();
+        }
+        if state.bytes > state.high_water {
+            this.drained.clear();
+        }
+        Self::see_to_pump(this, state);
+    }
+
+    fn end(this: &Rc<Self>, end: End) {
+        let mut state = this.state.borrow_mut();
+        if state.end < end {
+            state.end = end;
+            Self::see_to_pump(this, state);
+        }
+    }
+
+    fn see_to_pump(this: &Rc<Self>, mut state: RefMut<'_, State>) {
+        if let Pump::None = state.pump {
+            state.pump = Pump::Running;
+            drop(state);
+            let _detached = Task::builder()
+                .name("stream writer")
+                .spawn(pump(this.clone()));
+        } else {
+            state.wake_pump();
+        }
+    }
+
+    /// Waits for an event, while the pump knows that somebody does.
+    async fn wait(&self, event: &Event) -> io::Result<()> {
+        if event.is_set() {
+            checkpoint()?;
+        } else {
+            let _waiter = Waiter::new(self);
+            self.state.borrow_mut().wake_pump();
+            event.wait().await?;
+        }
+        match &self.state.borrow().error {
+            Some(error) => Err(copy_of(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a batch from the queue, or says what else there is to do.
+    fn next(&self, batch: &mut Vec<Chunk>) -> Step {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        if state.error.is_some() {
+            return Step::Leave;
+        }
+        let mut bytes = 0;
+        while batch.len() < SendBatch::CHUNKS_MAX
+            && bytes < BATCH_BYTES_MAX
+            && let Some(chunk) = state.queue.pop_front()
+        {
+            bytes += chunk.bytes().len();
+            batch.push(chunk);
+        }
+        if bytes > 0 {
+            return Step::Send;
+        }
+        match state.end {
+            End::Eof if state.ended < End::Eof => Step::ShutDown(Shutdown::Write),
+            End::Closed if state.ended < End::Closed => Step::ShutDown(Shutdown::Both),
+            _ if state.left || state.ended == End::Closed => Step::Leave,
+            _ => Step::Park,
+        }
+    }
+
+    /// Whether a send that is over need not be told: nothing waits behind it, and nobody for it.
+    fn is_quiet(&self) -> bool {
+        let state = self.state.borrow();
+        self.waiters.get() == 0 && state.queue.is_empty() && state.end == End::No && !state.left
+    }
+
+    /// A send is over. Gives whether the next one has to wait for room.
+    fn sent(&self, result: io::Result<usize>, batch: &mut Vec<Chunk>) -> bool {
+        let (mut n, waits) = match result {
+            Ok(n) => (n, false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, true),
+            // A request to stop: used up by this, and what was written is sent all the same. The
+            // runtime's end has an end to that.
+            Err(error) if is_cancelled(&error) => (0, true),
+            Err(error) => {
+                batch.clear();
+                self.fail(error);
+                return false;
+            }
+        };
+        let mut state = self.state.borrow_mut();
+        state.bytes -= n;
+        let mut gone = 0;
+        while let Some(chunk) = batch.get(gone)
+            && chunk.bytes().len() <= n
+        {
+            n -= chunk.bytes().len();
+            gone += 1;
+        }
+        for chunk in batch.drain(..gone) {
+            if let Chunk::Copied(mut vec, _) = chunk
+                && vec.capacity() <= SPARE_BYTES_MAX
+            {
+                vec.clear();
+                state.spare = vec;
+            }
+        }
+        let waits = waits || !batch.is_empty();
+        if let Some(first) = batch.first_mut() {
+            first.advance(n);
+        }
+        while let Some(chunk) = batch.pop() {
+            state.queue.push_front(chunk);
+        }
+        if state.bytes == 0 {
+            self.flushed.set();
+        }
+        if state.bytes <= state.high_water / 4 && !self.drained.is_set() {
+            self.drained.set();
+        }
+        waits
+    }
+
+    fn fail(&self, error: io::Error) {
+        let mut state = self.state.borrow_mut();
+        state.error.get_or_insert(error);
+        state.queue.clear();
+        state.bytes = 0;
+        state.wake_pump();
+        drop(state);
+        self.tell_all();
+    }
+
+    fn tell_all(&self) {
+        self.drained.set();
+        self.flushed.set();
+        self.closed.set();
+    }
+
+    /// Until somebody wakes the task: who writes or waits, or a send that did not do all.
+    async fn park(&self) {
+        let mut parked = false;
+        poll_fn(|cx| {
+            let mut state = self.state.borrow_mut();
+            if replace(&mut parked, true) {
+                state.pump = Pump::Running;
+                return Poll::Ready(());
+            }
+            state.pump = Pump::Parked(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Sends what is written, until the connection is over.
+async fn pump(outgoing: Rc<Outgoing>) {
+    let pump = Pumping(outgoing);
+    let outgoing = &*pump.0;
+    let mut batch = Vec::new();
+    let mut waits = false;
+    loop {
+        match outgoing.next(&mut batch) {
+            Step::Send => {
+                let fd = outgoing.fd.clone();
+                let chunks = take(&mut batch);
+                let mut send = submit(SendBatch { fd, chunks, waits });
+                if !waits && outgoing.is_quiet() {
+                    poll_fn(|cx| {
+                        send.start(cx);
+                        Poll::Ready(())
+                    })
+                    .await;
+                    outgoing.park().await;
+                }
+                let BufResult(result, chunks) = send.await;
+                batch = chunks;
+                waits = outgoing.sent(result, &mut batch);
+            }
+            Step::ShutDown(how) => match shut_down(&outgoing.fd, how).await {
+                Err(error) if is_cancelled(&error) => {}
+                // The peer has reset it: nothing is left to shut down.
+                _ => outgoing.has_ended(how),
+            },
+            Step::Park => outgoing.park().await,
+            Step::Leave => return,
+        }
+    }
+}
+
+impl Outgoing {
+    fn has_ended(&self, how: Shutdown) {
+        let closed = how == Shutdown::Both;
+        self.state.borrow_mut().ended = if closed { End::Closed } else { End::Eof };
+        if closed {
+            self.closed.set();
+        }
+    }
+}
+
+/// The pump's own hold on what it sends: also one that is dropped in the middle tells of it.
+struct Pumping(Rc<Outgoing>);
+
+impl Drop for Pumping {
+    fn drop(&mut self) {
+        let outgoing = &self.0;
+        if outgoing.state.borrow().bytes > 0 {
+            outgoing.fail(io::Error::new(
+                io::ErrorKind::NotConnected,
+                "the runtime ended before all was sent",
+            ));
+        }
+        outgoing.state.borrow_mut().pump = Pump::Over;
+        outgoing.tell_all();
+    }
+}
+
+/// Somebody waits, so the pump is not to be quiet.
+struct Waiter<'a>(&'a Outgoing);
+
+impl<'a> Waiter<'a> {
+    fn new(outgoing: &'a Outgoing) -> Self {
+        outgoing.waiters.set(outgoing.waiters.get() + 1);
+        Self(outgoing)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.waiters.set(self.0.waiters.get() - 1);
+    }
+}
+
+/// The same error once more, as far as that goes: errors are told to each who asks.
+fn copy_of(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}

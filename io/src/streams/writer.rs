@@ -1,0 +1,193 @@
+//! A writer that sends in the background.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use bytes::Bytes;
+use coring_runtime::Lease;
+
+use crate::net::send::{Chunk, Sender};
+use crate::ops::SharedFd;
+
+/// Writes without waiting; what is written is sent in the background (asyncio's `StreamWriter`).
+///
+/// What a task writes until it waits for something goes out in one send. An error of the connection
+/// comes out of [`drain`](Self::drain), and what is written after it goes nowhere. A writer that is
+/// dropped sends what is left; the connection is closed when the reader is dropped as well.
+///
+/// # Examples
+///
+/// ```
+/// # use coring::net::UnixStream;
+/// # coring::run(async {
+/// # let (one, other) = UnixStream::pair()?;
+/// # let (_, mut writer) = one.into_streams();
+/// # let (mut reader, _) = other.into_streams();
+/// writer.write("hello, ");
+/// writer.write(vec![b'w'; 3]);
+/// writer.drain().await?; // Waits if the peer is slow.
+/// writer.close();
+/// assert_eq!(reader.read_to_end().await?, b"hello, www");
+/// # coring::ok(()) }).unwrap();
+/// ```
+pub struct StreamWriter {
+    fd: SharedFd,
+    sender: Sender,
+}
+
+impl StreamWriter {
+    pub(super) fn new(fd: SharedFd) -> Self {
+        Self {
+            sender: Sender::new(fd.clone()),
+            fd,
+        }
+    }
+
+    /// Has `data` sent, and returns at once. What is borrowed is copied; a vector, [`Bytes`] or a
+    /// [`Lease`] is sent from where it is.
+    ///
+    /// Nobody stops who writes faster than the peer reads: [`drain`](Self::drain) does.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn write(&mut self, data: impl Writable) {
+        data.write_to(&self.sender);
+    }
+
+    /// Has each of `lines` sent, as they are (asyncio's `writelines`, which adds no newlines).
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn writelines(&mut self, lines: impl IntoIterator<Item: Writable>) {
+        for line in lines {
+            self.write(line);
+        }
+    }
+
+    /// If more than 64 KiB wait to be sent, waits until 16 KiB are left.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping this before it completes has no effect.
+    ///
+    /// # Errors
+    /// What send(2) gave, now or before; [`Cancelled`](coring_runtime::Cancelled) if it is asked to
+    /// stop, by a limit too.
+    pub async fn drain(&mut self) -> io::Result<()> {
+        self.sender.drain().await
+    }
+
+    /// Waits until the kernel has all that was written.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping this before it completes has no effect.
+    ///
+    /// # Errors
+    /// As [`drain`](Self::drain).
+    pub async fn flush(&mut self) -> io::Result<()> {
+        self.sender.flush().await
+    }
+
+    /// Above how many bytes a [`drain`](Self::drain) waits, until a quarter of that is left. By default
+    /// 64 KiB.
+    pub fn set_high_water(&mut self, bytes: usize) {
+        self.sender.set_high_water(bytes);
+    }
+
+    /// Bytes that wait to be sent, or are being sent.
+    pub fn buffered(&self) -> usize {
+        self.sender.buffered()
+    }
+
+    /// Ends what the peer reads, after what was written. Nothing can be written any more.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn write_eof(&mut self) {
+        self.sender.write_eof();
+    }
+
+    /// Closes the connection in both directions, after what was written, in the background: see
+    /// [`wait_closed`](Self::wait_closed).
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn close(&mut self) {
+        self.sender.close();
+    }
+
+    /// Forgets what has not been sent, and fails with "aborted" from here on.
+    pub fn abort(&mut self) {
+        self.sender.abort();
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn is_closing(&self) -> bool {
+        self.sender.is_closing()
+    }
+
+    /// Waits until a connection that is closing is closed, with all that was written sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping this before it completes has no effect.
+    ///
+    /// # Errors
+    /// As [`drain`](Self::drain).
+    pub async fn wait_closed(&mut self) -> io::Result<()> {
+        self.sender.wait_closed().await
+    }
+}
+
+impl AsFd for StreamWriter {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for StreamWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamWriter")
+            .field("buffered", &self.buffered())
+            .field("is_closing", &self.is_closing())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What can be written: bytes or text, borrowed, which are copied, or owned, which are not.
+pub trait Writable: sealed::Sealed {
+    #[doc(hidden)]
+    #[expect(private_interfaces, reason = "nobody else can implement or call it")]
+    fn write_to(self, sender: &Sender);
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! writable {
+    ($(($($generics:tt)*) $type:ty: $sender:ident, $data:ident => $write:expr;)*) => { $(
+        impl $($generics)* sealed::Sealed for $type {}
+        impl $($generics)* Writable for $type {
+            #[expect(private_interfaces, reason = "nobody else can implement or call it")]
+            fn write_to(self, $sender: &Sender) {
+                let $data = self;
+                $write;
+            }
+        }
+    )* };
+}
+
+writable! {
+    () &[u8]: sender, data => sender.write(data);
+    (<const N: usize>) &[u8; N]: sender, data => sender.write(data);
+    () &Vec<u8>: sender, data => sender.write(data);
+    () &str: sender, data => sender.write(data.as_bytes());
+    () &String: sender, data => sender.write(data.as_bytes());
+    () String: sender, data => sender.push(Chunk::Copied(data.into_bytes(), 0));
+    () Vec<u8>: sender, data => sender.push(Chunk::Copied(data, 0));
+    () Bytes: sender, data => sender.push(Chunk::Bytes(data));
+    () Lease: sender, data => sender.push(Chunk::Lease(data));
+}
