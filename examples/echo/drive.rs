@@ -47,7 +47,7 @@ fn requests() -> Result<(), Box<dyn Error>> {
          same; with more, a loop over io_uring makes few system calls.\n"
     );
     let all = [
-        Server::thread("coring", servers::coring::serve)?,
+        Server::thread("coring", servers::coring::streams)?,
         Server::thread("tokio", servers::tokio::serve)?,
         Server::thread("mio", servers::mio::serve)?,
     ];

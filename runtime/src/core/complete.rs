@@ -173,9 +173,8 @@ impl Core {
         }
         let slot = self.table.at(token.index());
         let cold = slot.cold();
-        cold.shots.push_back(shot);
-        cold.held += shot.weight();
-        let holds_too_much = cold.held > cold.held_max && cold.held_max != 0;
+        cold.push(shot);
+        let holds_too_much = cold.holds_too_much();
         if holds_too_much && slot.state == State::InFlight && !completion.is_final() {
             self.ask_cancel(self.table.key_of(token.index()));
         }

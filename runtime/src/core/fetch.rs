@@ -73,8 +73,7 @@ impl Core {
             return NextShot::Cqe(Cqe::cancelled(cause));
         }
         let slot = self.table.slot(key);
-        if let Some(shot) = slot.cold().shots.pop_front() {
-            slot.cold().held -= shot.weight();
+        if let Some(shot) = slot.cold().pop() {
             let (res, cqe) = (shot.res, shot.cqe());
             if slot.state == State::Done && slot.cold().shots.is_empty() {
                 if is_stopped_here(slot, res) {

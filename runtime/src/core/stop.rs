@@ -179,7 +179,7 @@ impl Core {
         self.kernel_sleeps -= u32::from(slot.kind == Kind::Sleep);
         if slot.kind == Kind::Multishot {
             let cancelled = Shot::new(-libc::ECANCELED, 0);
-            slot.cold().shots.push_back(cancelled);
+            slot.cold().push(cancelled);
         }
     }
 

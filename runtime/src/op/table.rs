@@ -134,10 +134,27 @@ pub(crate) struct Cold {
     /// Completions of a multishot that nobody has fetched.
     pub(crate) shots: VecDeque<Shot>,
     /// What they weigh, and past which weight the multishot is paused; 0: never.
-    pub(crate) held: u64,
+    held: u64,
     pub(crate) held_max: u64,
     /// The payload of an operation whose future is gone.
     pub(crate) orphan: Option<Box<dyn Orphan>>,
+}
+
+impl Cold {
+    pub(crate) fn push(&mut self, shot: Shot) {
+        self.shots.push_back(shot);
+        self.held += shot.weight();
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Shot> {
+        let shot = self.shots.pop_front()?;
+        self.held -= shot.weight();
+        Some(shot)
+    }
+
+    pub(crate) const fn holds_too_much(&self) -> bool {
+        self.held > self.held_max && self.held_max != 0
+    }
 }
 
 /// One completion of a multishot.
