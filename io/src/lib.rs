@@ -12,5 +12,6 @@
 pub mod fs;
 pub mod net;
 
+mod bufs;
 mod ops;
 mod transfer;
