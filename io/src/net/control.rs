@@ -1,12 +1,12 @@
 //! Control messages: what goes along with the bytes of a sendmsg(2) and a recvmsg(2), encoded and
-//! decoded.
+//! decoded; and the options that turn them on, where socket2 has none.
 //!
 //! Descriptors that were received have an owner from the moment at which their message is decoded
 //! ([`Messages::take`]), which is when the operation ends, whether somebody waits for it or not.
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// Descriptors in one message at the most (`SCM_MAX_FD`, unix(7)).
 pub(crate) const FDS_MAX: usize = 253;
@@ -292,6 +292,23 @@ impl Messages {
 pub(crate) fn int(data: &[u8], at: usize) -> Option<libc::c_int> {
     let bytes = data.get(at..)?.first_chunk()?;
     Some(libc::c_int::from_ne_bytes(*bytes))
+}
+
+/// Sets an option for which socket2 has no function.
+pub(crate) fn set_option(
+    socket: &impl AsFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &[libc::c_int],
+) -> io::Result<()> {
+    let fd = socket.as_fd().as_raw_fd();
+    let len = size_of_val(value) as libc::socklen_t;
+    // SAFETY: the kernel reads `len` bytes, which is what there is, and the descriptor is borrowed.
+    let set = unsafe { libc::setsockopt(fd, level, name, value.as_ptr().cast(), len) };
+    if set != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,9 +5,12 @@ pub(crate) mod control;
 mod datagram;
 mod kind;
 mod listener;
+mod options;
 mod receive;
 mod stream;
 mod tcp;
+mod udp;
+mod udp_message;
 mod unix_datagram;
 
 pub use addr::{ToAddr, ToUnixAddr};
@@ -15,6 +18,8 @@ pub use control::{Ancillary, Credentials, Truncated};
 pub use kind::{Kind, Tcp};
 pub use listener::TcpListener;
 pub use stream::{OwnedReadHalf, OwnedWriteHalf, Released, Stream, TcpStream};
+pub use udp::UdpSocket;
+pub use udp_message::{Ecn, UdpReceived, UdpTransmit};
 pub use unix_datagram::{UnixDatagram, UnixReceived};
 
 pub use crate::bufs::IoBufs;
