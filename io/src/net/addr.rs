@@ -13,11 +13,12 @@ use socket2::SockAddr;
 /// An address to bind or connect to: a [`SocketAddr`], an address with a port, or a text like
 /// `"127.0.0.1:8080"` or `"[::1]:8080"`.
 ///
-/// Names are not looked up here, since that blocks the thread.
+/// Names are not looked up here, since that blocks the thread:
+/// [`lookup_host`](super::lookup_host) does it on another.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no address",
-    note = "give a `SocketAddr`, `(IpAddr, port)`, or a text like \"127.0.0.1:8080\"; names are not \
-            looked up here"
+    note = "give a `SocketAddr`, `(IpAddr, port)`, or a text like \"127.0.0.1:8080\"; names are \
+            looked up by `lookup_host`"
 )]
 pub trait ToAddr {
     /// The address.

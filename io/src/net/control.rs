@@ -4,6 +4,7 @@
 //! Descriptors that were received have an owner from the moment at which their message is decoded
 //! ([`Messages::take`]), which is when the operation ends, whether somebody waits for it or not.
 
+use std::ffi::CString;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -309,6 +310,21 @@ pub(crate) fn set_option(
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// The number of an interface, which the kernel knows scopes by.
+pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
+    let invalid = |_| io::Error::new(io::ErrorKind::InvalidInput, "an interface has a NUL inside");
+    let text = CString::new(name).map_err(invalid)?;
+    // SAFETY: a text that ends with a NUL.
+    match unsafe { libc::if_nametoindex(text.as_ptr()) } {
+        0 => {
+            let error = io::Error::last_os_error();
+            let text = format!("there is no interface `{name}`: {error}");
+            Err(io::Error::new(error.kind(), text))
+        }
+        index => Ok(index),
+    }
 }
 
 #[cfg(test)]
