@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use socket2::{Domain, InterfaceIndexOrAddress, SockRef};
+use socket2::{Domain, InterfaceIndexOrAddress, SockRef, TcpKeepalive};
 
 use super::control::set_option;
 use super::{TcpStream, UdpSocket, UnixDatagram};
@@ -116,6 +117,108 @@ fn each_family(
         }
     }
     set(socket, Family::V4)
+}
+
+/// When a peer that says nothing is asked whether it is still there: see
+/// [`TcpStream::set_keepalive`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Keepalive {
+    /// How long it may be silent before it is asked. From 1 s to 32,767 s, in whole seconds.
+    pub time: Duration,
+    /// How long it has to answer, before it is asked again. The same.
+    pub interval: Duration,
+    /// How often it is asked before it is given up: from 1 to 127.
+    pub retries: u32,
+}
+
+impl Keepalive {
+    /// After `time`, and 9 times every 75 s, as is usual.
+    pub const fn new(time: Duration) -> Self {
+        Self {
+            time,
+            interval: Duration::from_secs(75),
+            retries: 9,
+        }
+    }
+
+    /// With another interval.
+    #[must_use]
+    pub const fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// With another number of questions.
+    #[must_use]
+    pub const fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+}
+
+/// Options of connections.
+impl TcpStream {
+    /// Whether a peer that says nothing is asked if it is still there (SO_KEEPALIVE): one that does
+    /// not answer ends the connection, and operations on it fail with `TimedOut`.
+    ///
+    /// # Errors
+    /// What setsockopt(2) gives, such as EINVAL.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use coring::net::{Keepalive, TcpListener, TcpStream};
+    ///
+    /// # coring::run(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// # let addr = listener.local_addr()?;
+    /// let stream = TcpStream::connect(addr).await?;
+    /// let minute = Duration::from_secs(60);
+    /// let keepalive = Keepalive::new(minute).interval(minute / 6).retries(3);
+    /// stream.set_keepalive(Some(keepalive))?;
+    /// assert_eq!(stream.keepalive()?, Some(keepalive));
+    /// # coring::ok(()) }).unwrap();
+    /// ```
+    pub fn set_keepalive(&self, keepalive: Option<Keepalive>) -> io::Result<()> {
+        let socket = SockRef::from(self);
+        let Some(keepalive) = keepalive else {
+            return socket.set_keepalive(false);
+        };
+        let params = TcpKeepalive::new()
+            .with_time(keepalive.time)
+            .with_interval(keepalive.interval)
+            .with_retries(keepalive.retries);
+        socket.set_tcp_keepalive(&params)
+    }
+
+    /// See [`set_keepalive`](Self::set_keepalive).
+    ///
+    /// # Errors
+    /// What getsockopt(2) gives.
+    pub fn keepalive(&self) -> io::Result<Option<Keepalive>> {
+        let socket = SockRef::from(self);
+        if !socket.keepalive()? {
+            return Ok(None);
+        }
+        Ok(Some(Keepalive {
+            time: socket.tcp_keepalive_time()?,
+            interval: socket.tcp_keepalive_interval()?,
+            retries: socket.tcp_keepalive_retries()?,
+        }))
+    }
+
+    /// Has closing it reset the connection: what was not sent yet is thrown away, and the peer
+    /// sees an error instead of the end (SO_LINGER with a time of zero).
+    ///
+    /// There is no other time: with one, dropping the connection would block the thread.
+    ///
+    /// # Errors
+    /// What setsockopt(2) gives.
+    pub fn set_zero_linger(&self) -> io::Result<()> {
+        SockRef::from(self).set_linger(Some(Duration::ZERO))
+    }
 }
 
 /// Options of datagrams.
