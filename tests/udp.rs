@@ -7,7 +7,9 @@ mod common;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, Stdio};
 use std::rc::Rc;
+use std::thread;
 use std::time::Duration;
 
 use common::*;
@@ -640,5 +642,41 @@ fn bad_addresses_say_what_is_wrong() {
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         let error = error_of(UdpSocket::bind("203.0.113.7:1"));
         assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+    });
+}
+
+#[test]
+fn python_sees_segments_and_marks_and_sends_marks() {
+    let test = "python_sees_segments_and_marks_and_sends_marks";
+    let world = World::uring();
+    world.run(async {
+        for any in [V4, V6] {
+            let (ours, here) = bound(any);
+            ours.set_recv_ecn(true).expect("a socket");
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/datagrams.py");
+            let peer = Command::new("python3")
+                .args([path, &here.ip().to_string(), &here.port().to_string(), "3"])
+                .stdin(Stdio::null())
+                .spawn();
+            let mut peer = match peer {
+                Ok(peer) => peer,
+                Err(error) => return skip(test, &format!("python3 does not start: {error}")),
+            };
+            let (hello, buf) = received(&ours).await;
+            assert_eq!((&buf[..], hello.ecn), (&b"hello"[..], Some(Ecn::Ect0)));
+            let how = UdpTransmit::to(hello.from)
+                .segment_size(100)
+                .ecn(Ecn::CongestionExperienced);
+            let BufResult(n, _) = ours.send_msg(vec![7; 250], &how).await;
+            assert_eq!(n.expect("it is bound"), 250);
+            for expected in ["100 [3]", "100 [3]", "50 [3]"] {
+                let (_, answer) = received(&ours).await;
+                assert_eq!(String::from_utf8_lossy(&answer), expected);
+            }
+            let ended = thread::spawn(move || peer.wait());
+            until(|| ended.is_finished()).await;
+            let status = ended.join().expect("it waits").expect("it ends");
+            assert!(status.success(), "{status}");
+        }
     });
 }

@@ -412,6 +412,9 @@ unsafe impl<B: IoBuf> Operation for SendTo<B> {
 const IOVECS_IN_SCRATCH: usize = 3;
 
 /// Sends several buffers as one message, with control messages.
+///
+/// On a stream a part of the bytes may be sent: then all of the control messages are, and the rest
+/// goes without.
 pub(crate) struct SendMsg<V, K> {
     fd: SharedFd,
     bufs: V,

@@ -87,8 +87,8 @@ impl UdpTransmit {
     }
 
     /// As datagrams of so many bytes each, of which the last may be shorter: the kernel, or the
-    /// network card, cuts them apart (UDP_SEGMENT). 64 at the most, and 65,507 bytes in all over
-    /// IPv4.
+    /// network card, cuts them apart (UDP_SEGMENT). There may be 64 of them, with more on newer
+    /// kernels, and 65,507 bytes in all over IPv4.
     pub const fn segment_size(mut self, bytes: u16) -> Self {
         self.segment_size = Some(bytes);
         self
