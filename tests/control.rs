@@ -6,7 +6,7 @@ mod common;
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -14,8 +14,8 @@ use std::thread;
 
 use common::*;
 use coring::net::{Ancillary, Credentials, UnixDatagram};
-use coring::{BufResult, IoBuf, create_task, sleep, wait_for, yield_now};
-use socket2::SockRef;
+use coring::{BufResult, IoBuf, Stats, create_task, sleep, wait_for, yield_now};
+use socket2::{MsgHdr, SockRef};
 
 fn null() -> File {
     File::open("/dev/null").expect("it is there")
@@ -225,6 +225,53 @@ fn receive_that_is_dropped_after_its_message_came_closes_the_descriptors() {
         drop(receive);
         until(|| open_fds() == before).await;
     });
+}
+
+/// The future is gone when its operation completes. Where the message was there first, the kernel
+/// takes it at submission, ahead of the cancel; else the cancel may come first.
+#[test]
+fn receive_that_is_dropped_and_completes_all_the_same_closes_the_descriptors() {
+    let world = World::uring();
+    world.run(async {
+        let (ours, theirs) = pair();
+        let fd = null();
+        let (before, mut lost) = (open_fds(), 0);
+        for round in 0..50 {
+            let message_is_there = round % 2 == 0;
+            if message_is_there {
+                send_now(&ours, &[fd.as_raw_fd(); 3]);
+            }
+            let mut receive = Box::pin(theirs.recv_msg(Vec::with_capacity(1), 3));
+            assert!(poll_once(&mut receive).await.is_pending());
+            if !message_is_there {
+                sleep(MS / 10).await.expect("nobody cancels"); // It is the kernel's.
+                send_now(&ours, &[fd.as_raw_fd(); 3]);
+            }
+            drop(receive);
+            until(|| Stats::current().in_flight == 0).await;
+            assert_eq!(open_fds(), before, "round {round}");
+            let next = theirs.recv_msg(Vec::with_capacity(1), 3);
+            match wait_for(next, MS).await {
+                BufResult(Ok(received), _) => assert_eq!(received.ancillary.fds.len(), 3),
+                BufResult(Err(_), _) => lost += 1,
+            }
+            assert_eq!(open_fds(), before);
+        }
+        assert!(lost > 0, "none completed");
+    });
+}
+
+/// Sends descriptors without the ring.
+fn send_now(socket: &UnixDatagram, fds: &[RawFd]) {
+    let mut control = (16 + size_of_val(fds)).to_ne_bytes().to_vec();
+    control.extend(libc::SOL_SOCKET.to_ne_bytes());
+    control.extend(libc::SCM_RIGHTS.to_ne_bytes());
+    control.extend(fds.iter().flat_map(|fd| fd.to_ne_bytes()));
+    control.resize(control.len().next_multiple_of(8), 0);
+    let bytes = [io::IoSlice::new(b"x")];
+    let message = MsgHdr::new().with_buffers(&bytes).with_control(&control);
+    let sent = SockRef::from(socket).sendmsg(&message, 0);
+    assert_eq!(sent.expect("there is room"), 1);
 }
 
 /// In the same turn: cancelled and completed, in either order.

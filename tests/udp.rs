@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::*;
-use coring::net::{Ecn, Truncated, UdpReceived, UdpSocket, UdpTransmit};
+use coring::net::{Ecn, Truncated, UdpReceived, UdpSocket, UdpTransmit, UnixDatagram};
 use coring::{BufResult, Stats, create_task, is_cancelled, wait_for, yield_now};
 use socket2::SockRef;
 
@@ -587,9 +587,33 @@ fn sockets_of_std_are_taken_over_and_wait_although_they_did_not() {
         assert_eq!(buf, b"late");
         let fd: OwnedFd = ours.as_fd().try_clone_to_owned().expect("a descriptor");
         drop(ours);
-        let ours = UdpSocket::from(fd);
+        let ours = UdpSocket::try_from(fd).expect("a socket");
         theirs.send_to(b"more", here).expect("it is bound");
         assert_eq!(ours.recv(Vec::with_capacity(9)).await.1, b"more");
+    });
+}
+
+/// TCP would count bytes that it does not write.
+#[test]
+fn descriptors_of_something_else_are_refused() {
+    let world = World::uring();
+    world.run(async {
+        let listener = || std::net::TcpListener::bind(V4).expect("a free port");
+        let error = error_of(UdpSocket::try_from(OwnedFd::from(listener())));
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let (a, b) = std::os::unix::net::UnixDatagram::pair().expect("two sockets");
+        let error = error_of(UdpSocket::try_from(OwnedFd::from(a)));
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        drop(UnixDatagram::try_from(OwnedFd::from(b)).expect("of its kind"));
+        let (a, _b) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+        let error = error_of(UnixDatagram::try_from(OwnedFd::from(a)));
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let file = std::fs::File::open("/dev/null").expect("it is there");
+        let error = error_of(UdpSocket::try_from(OwnedFd::from(file)));
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTSOCK));
+        let wrong = std::net::UdpSocket::from(OwnedFd::from(listener()));
+        let taken = std::panic::catch_unwind(|| drop(UdpSocket::from(wrong)));
+        taken.expect_err("it panics");
     });
 }
 

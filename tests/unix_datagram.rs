@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net as std_unix;
 use std::os::unix::net::SocketAddr;
@@ -355,7 +355,7 @@ fn sockets_of_std_are_taken_over_and_wait_although_they_did_not() {
         assert!(format!("{ours:?}").starts_with("UnixDatagram"));
         let fd = ours.as_fd().try_clone_to_owned().expect("a descriptor");
         drop(ours);
-        let ours = UnixDatagram::from(OwnedFd::from(std_unix::UnixDatagram::from(fd)));
+        let ours = UnixDatagram::try_from(fd).expect("a socket");
         theirs.send(b"more").expect("there is room");
         assert_eq!(ours.recv(Vec::with_capacity(9)).await.1, b"more");
     });

@@ -340,6 +340,9 @@ unsafe impl Operation for Statx {
 }
 
 /// Receives a datagram. The count is that of the datagram, also where the buffer has less room.
+///
+/// For sockets of datagrams alone: TCP counts bytes that are received with MSG_TRUNC, and throws
+/// them away.
 pub(crate) struct RecvDatagram<B> {
     pub(crate) fd: SharedFd,
     pub(crate) buf: B,
@@ -371,7 +374,8 @@ unsafe impl<B: IoBufMut> Operation for RecvDatagram<B> {
 /// Says that a datagram of `n` bytes was received into `buf`: gives how many of them are in there.
 fn fill<B: IoBufMut>(buf: &mut B, n: usize) -> usize {
     let len = n.min(transfer_len(buf.bytes_total()) as usize);
-    // SAFETY: the kernel wrote all of it, or as much as it was told that there is room for.
+    // SAFETY: the kernel wrote all of it, or as much as it was told that there is room for. (It is
+    // no TCP socket: see `RecvDatagram`, and `flags` of `RecvMsg`.)
     unsafe { buf.set_init(len) };
     len
 }
@@ -510,7 +514,8 @@ unsafe impl<V: IoBufs, K: 'static> Operation for SendMsg<V, K> {
 pub(crate) struct RecvMsg<B> {
     fd: SharedFd,
     buf: B,
-    /// `MSG_*`; with `MSG_TRUNC` the whole length of a datagram is said.
+    /// `MSG_*`. With `MSG_TRUNC` the whole length of a datagram is said; not for TCP, which throws
+    /// away what it counts.
     flags: libc::c_int,
     header: Box<RecvHeader>,
     control: Box<[u8]>,

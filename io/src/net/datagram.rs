@@ -1,13 +1,33 @@
 //! What sockets of both kinds do with datagrams.
 
+use std::io;
+use std::os::fd::OwnedFd;
+
 use coring_runtime::{BufResult, IoBuf, IoBufMut, submit};
 use io_uring::opcode::Send;
-use socket2::SockAddr;
+use socket2::{Domain, SockAddr, SockRef, Type};
 
 use super::Truncated;
 use crate::bufs::IoBufs;
 use crate::ops::{self, Received, RecvDatagram, RecvMsg, SendMsg, SharedFd};
 use crate::transfer::drain;
+
+/// Takes a socket over, if it is one for datagrams of one of these families: what is received by
+/// the operations here is believed to be there. (TCP only counts bytes that are received with
+/// MSG_TRUNC, and throws them away.)
+///
+/// # Errors
+/// `InvalidInput` if it is something else; what getsockopt(2) gives.
+pub(super) fn take_over(fd: OwnedFd, families: &[Domain]) -> io::Result<OwnedFd> {
+    let socket = SockRef::from(&fd);
+    if socket.r#type()? != Type::DGRAM || !families.contains(&socket.domain()?) {
+        let text = "the descriptor is no socket for datagrams of this family";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    // In non-blocking mode the kernel would not wait.
+    socket.set_nonblocking(false)?;
+    Ok(fd)
+}
 
 /// Sends to the socket's peer, or to an address.
 pub(super) async fn send<B: IoBuf>(

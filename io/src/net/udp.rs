@@ -48,6 +48,7 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
+    /// Of a socket that is known to be one for datagrams.
     fn of(fd: OwnedFd) -> Self {
         Self { fd: Rc::new(fd) }
     }
@@ -242,19 +243,27 @@ impl UdpSocket {
     }
 }
 
-/// Turns its non-blocking mode off, in which the kernel would not wait.
+/// Takes a socket of std's over, and turns its non-blocking mode off, in which the kernel would not
+/// wait.
+///
+/// # Panics
+/// If it is no such socket: std's type can be made of any descriptor.
 impl From<std::net::UdpSocket> for UdpSocket {
     fn from(socket: std::net::UdpSocket) -> Self {
-        OwnedFd::from(socket).into()
+        Self::try_from(OwnedFd::from(socket)).expect("it is a socket of its type")
     }
 }
 
-/// The descriptor is believed to be a socket of this kind; if it is not, operations on it fail.
-/// Turns its non-blocking mode off, in which the kernel would not wait.
-impl From<OwnedFd> for UdpSocket {
-    fn from(fd: OwnedFd) -> Self {
-        let _ = SockRef::from(&fd).set_nonblocking(false); // Fails on no descriptor.
-        Self::of(fd)
+/// Takes a socket over, and turns its non-blocking mode off, in which the kernel would not wait. An
+/// error if it is no such socket.
+impl TryFrom<OwnedFd> for UdpSocket {
+    type Error = io::Error;
+
+    fn try_from(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self::of(datagram::take_over(
+            fd,
+            &[Domain::IPV4, Domain::IPV6],
+        )?))
     }
 }
 

@@ -55,6 +55,7 @@ pub struct UnixReceived {
 }
 
 impl UnixDatagram {
+    /// Of a socket that is known to be one for datagrams.
     fn of(fd: OwnedFd) -> Self {
         Self { fd: Rc::new(fd) }
     }
@@ -267,19 +268,24 @@ impl UnixDatagram {
     }
 }
 
-/// Turns its non-blocking mode off, in which the kernel would not wait.
+/// Takes a socket of std's over, and turns its non-blocking mode off, in which the kernel would not
+/// wait.
+///
+/// # Panics
+/// If it is no such socket: std's type can be made of any descriptor.
 impl From<std::os::unix::net::UnixDatagram> for UnixDatagram {
     fn from(socket: std::os::unix::net::UnixDatagram) -> Self {
-        OwnedFd::from(socket).into()
+        Self::try_from(OwnedFd::from(socket)).expect("it is a socket of its type")
     }
 }
 
-/// The descriptor is believed to be a socket of this kind; if it is not, operations on it fail.
-/// Turns its non-blocking mode off, in which the kernel would not wait.
-impl From<OwnedFd> for UnixDatagram {
-    fn from(fd: OwnedFd) -> Self {
-        let _ = SockRef::from(&fd).set_nonblocking(false); // Fails on no descriptor.
-        Self::of(fd)
+/// Takes a socket over, and turns its non-blocking mode off, in which the kernel would not wait. An
+/// error if it is no such socket.
+impl TryFrom<OwnedFd> for UnixDatagram {
+    type Error = io::Error;
+
+    fn try_from(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self::of(datagram::take_over(fd, &[Domain::UNIX])?))
     }
 }
 
