@@ -23,6 +23,15 @@ const V6: &str = "[::1]:0";
 /// The number of the loopback interface, in every network of its own.
 const LOOPBACK: u32 = 1;
 
+/// Addresses to bind to: of IPv6 as well, if this machine has it.
+fn families(test: &str) -> Vec<&'static str> {
+    if std::net::UdpSocket::bind(V6).is_ok() {
+        return vec![V4, V6];
+    }
+    skip(test, "there is no IPv6 here");
+    vec![V4]
+}
+
 fn bound(addr: &str) -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind(addr).expect("a free port");
     let addr = socket.local_addr().expect("it is bound");
@@ -52,7 +61,7 @@ async fn received(socket: &UdpSocket) -> (UdpReceived, Vec<u8>) {
 fn datagrams_of_std_arrive_with_their_senders_address() {
     let world = World::uring();
     world.run(async {
-        for any in [V4, V6] {
+        for any in families("datagrams_of_std_arrive_with_their_senders_address") {
             let (ours, here) = bound(any);
             let (theirs, there) = std_bound(any);
             assert_ne!(here.port(), 0);
@@ -95,6 +104,9 @@ fn datagrams_of_std_arrive_with_their_senders_address() {
 fn socket_for_both_families_hears_both() {
     let world = World::uring();
     world.run(async {
+        if families("socket_for_both_families_hears_both").len() == 1 {
+            return;
+        }
         let (ours, here) = bound("[::]:0");
         ours.set_recv_pktinfo(true).expect("a socket");
         ours.set_recv_ecn(true).expect("a socket");
@@ -135,7 +147,7 @@ fn socket_for_both_families_hears_both() {
 fn marks_and_addresses_arrive_as_they_were_sent() {
     let world = World::uring();
     world.run(async {
-        for any in [V4, V6] {
+        for any in families("marks_and_addresses_arrive_as_they_were_sent") {
             let (ours, here) = bound(any);
             let (theirs, there) = bound(any);
             // Not before it is asked for.
@@ -206,7 +218,8 @@ fn source_that_is_given_is_whom_the_receiver_sees() {
 fn largest_datagram_arrives_and_a_byte_more_is_refused() {
     let world = World::uring();
     world.run(async {
-        for (any, most) in [(V4, 65_507), (V6, 65_527)] {
+        for any in families("largest_datagram_arrives_and_a_byte_more_is_refused") {
+            let most = if any == V4 { 65_507 } else { 65_527 };
             let (ours, here) = bound(any);
             let (theirs, _) = bound(any);
             theirs.connect(here).expect("an address");
@@ -281,7 +294,7 @@ fn datagrams_that_do_not_fit_are_said_to_be_cut() {
 fn connected_socket_is_told_that_nobody_listens() {
     let world = World::uring();
     world.run(async {
-        for any in [V4, V6] {
+        for any in families("connected_socket_is_told_that_nobody_listens") {
             let (ours, _) = bound(any);
             let (gone, nowhere) = std_bound(any);
             drop(gone);
@@ -309,7 +322,7 @@ fn connected_socket_is_told_that_nobody_listens() {
 fn one_send_of_ten_segments_is_received_as_ten_datagrams() {
     let world = World::uring();
     world.run(async {
-        for any in [V4, V6] {
+        for any in families("one_send_of_ten_segments_is_received_as_ten_datagrams") {
             let (ours, here) = bound(any);
             let (theirs, _) = bound(any);
             let data: Vec<u8> = (0..9_500_u32).map(|i| (i / 7) as u8).collect();
@@ -333,7 +346,7 @@ fn one_send_of_ten_segments_is_received_as_ten_datagrams() {
 fn segments_are_received_at_once_by_those_who_want_that() {
     let world = World::uring();
     world.run(async {
-        for any in [V4, V6] {
+        for any in families("segments_are_received_at_once_by_those_who_want_that") {
             let (ours, here) = bound(any);
             ours.set_gro(true).expect("since Linux 5.0");
             ours.set_recv_ecn(true).expect("a socket");
@@ -426,6 +439,9 @@ fn group_gets_what_is_sent_to_it_until_it_is_left() {
 fn link_local_address_with_its_scope_is_sent_to() {
     let world = World::uring();
     world.run(async {
+        if families("link_local_address_with_its_scope_is_sent_to").len() == 1 {
+            return;
+        }
         let (ours, here) = bound(V6);
         let (theirs, there) = bound(V6);
         let SocketAddr::V6(mut scoped) = here else {
@@ -621,7 +637,9 @@ fn descriptors_of_something_else_are_refused() {
 fn options_are_the_kernels() {
     let world = World::uring();
     world.run(async {
-        for any in [V4, V6, "[::]:0"] {
+        let families = families("options_are_the_kernels");
+        let both = (families.len() > 1).then_some("[::]:0");
+        for any in families.into_iter().chain(both) {
             let (ours, _) = bound(any);
             let socket = SockRef::from(&ours);
             ours.set_ttl(7).expect("a socket");
@@ -674,7 +692,7 @@ fn python_sees_segments_and_marks_and_sends_marks() {
     let test = "python_sees_segments_and_marks_and_sends_marks";
     let world = World::uring();
     world.run(async {
-        for any in [V4, V6] {
+        for any in families("python_sees_segments_and_marks_and_sends_marks") {
             let (ours, here) = bound(any);
             ours.set_recv_ecn(true).expect("a socket");
             let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/datagrams.py");

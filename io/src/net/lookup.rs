@@ -9,6 +9,17 @@ use super::control::interface_index;
 
 /// A host and a port, to be looked up by [`lookup_host`]: a text like `"localhost:8080"` or
 /// `"[::1]:8080"`, or a pair of both.
+///
+/// # Examples
+///
+/// ```
+/// use coring::net::ToHost;
+///
+/// # fn main() -> std::io::Result<()> {
+/// assert_eq!("localhost:8080".to_host()?, ("localhost", 8080));
+/// assert_eq!(("localhost", 8080).to_host()?, ("localhost", 8080));
+/// # Ok(()) }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no host with a port",
     note = "give a text like \"localhost:8080\", or a pair like `(\"localhost\", 8080)`"

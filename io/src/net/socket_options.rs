@@ -140,6 +140,21 @@ impl SocketOptions {
     ///
     /// # Errors
     /// As there; what setsockopt(2) and bind(2) give, such as ENODEV and `AddrNotAvailable`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use coring::net::{SocketOptions, TcpListener};
+    ///
+    /// # coring::run(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// # let addr = listener.local_addr()?;
+    /// let mut options = SocketOptions::new();
+    /// options.local(([127, 0, 0, 2], 0).into()).recv_buffer_size(1 << 20);
+    /// let stream = options.connect(addr).await?;
+    /// assert_eq!(stream.local_addr()?.ip(), std::net::Ipv4Addr::new(127, 0, 0, 2));
+    /// # coring::ok(()) }).unwrap();
+    /// ```
     pub async fn connect(&self, addr: impl ToAddr) -> io::Result<TcpStream> {
         let addr = addr.to_addr()?;
         let socket = self.socket(addr, Type::STREAM)?;
@@ -153,6 +168,15 @@ impl SocketOptions {
     ///
     /// # Errors
     /// As there; what setsockopt(2) gives, such as ENODEV.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let socket = coring::net::SocketOptions::new().reuse_port(true).bind_udp("127.0.0.1:0")?;
+    /// # drop(socket);
+    /// # Ok(()) }
+    /// ```
     pub fn bind_udp(&self, addr: impl ToAddr) -> io::Result<UdpSocket> {
         let addr = addr.to_addr()?;
         let socket = self.socket(addr, Type::DGRAM)?;

@@ -114,6 +114,18 @@ impl UdpSocket {
     ///
     /// # Errors
     /// As [`send`](Self::send); EMSGSIZE for more than 1,024 buffers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use coring::net::UdpSocket;
+    /// # coring::run(async {
+    /// # let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    /// ours.connect(theirs.local_addr()?)?;
+    /// ours.send_vectored(("header", vec![0; 4])).await.0?;
+    /// assert_eq!(theirs.recv(Vec::with_capacity(16)).await.1, b"header\0\0\0\0");
+    /// # coring::ok(()) }).unwrap();
+    /// ```
     pub async fn send_vectored<V: IoBufs>(&self, bufs: V) -> BufResult<usize, V> {
         datagram::send_vectored(&self.fd, bufs, None).await
     }
@@ -190,6 +202,21 @@ impl UdpSocket {
     /// # Errors
     /// As there, [`Truncated`](super::Truncated) too: that says how long the datagram is, of which
     /// nothing is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use coring::net::UdpSocket;
+    /// # use coring::BufResult;
+    /// # coring::run(async {
+    /// # let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    /// ours.send_to("hello", theirs.local_addr()?).await.0?;
+    /// let BufResult(peeked, buf) = theirs.peek_from(Vec::with_capacity(1_500)).await;
+    /// assert_eq!(peeked?, (5, ours.local_addr()?));
+    /// let BufResult(n, buf) = theirs.recv(buf).await;
+    /// assert_eq!((n?, &buf[..]), (5, &b"hello"[..]));
+    /// # coring::ok(()) }).unwrap();
+    /// ```
     pub async fn peek_from<B: IoBufMut>(&self, buf: B) -> BufResult<(usize, SocketAddr), B> {
         self.recv_from_with(buf, libc::MSG_PEEK).await
     }
@@ -217,6 +244,32 @@ impl UdpSocket {
     ///
     /// # Errors
     /// As [`recv`](Self::recv), but that a datagram which does not fit is no error here.
+    ///
+    /// # Examples
+    ///
+    /// A server with many addresses answers from the one that it was asked at:
+    ///
+    /// ```
+    /// use coring::net::{UdpSocket, UdpTransmit};
+    /// use coring::BufResult;
+    ///
+    /// # coring::run(async {
+    /// let server = UdpSocket::bind("0.0.0.0:0")?;
+    /// server.set_recv_pktinfo(true)?;
+    /// # let client = UdpSocket::bind("127.0.0.1:0")?;
+    /// # let asked = std::net::SocketAddr::from(([127, 0, 0, 2], server.local_addr()?.port()));
+    /// # client.send_to("hello", asked).await.0?;
+    /// let BufResult(received, buf) = server.recv_msg(Vec::with_capacity(1_500)).await;
+    /// let received = received?;
+    /// let mut how = UdpTransmit::to(received.from);
+    /// if let Some(addr) = received.to {
+    ///     how = how.source(addr);
+    /// }
+    /// server.send_msg(buf, &how).await.0?;
+    /// # let BufResult(answer, _) = client.recv_from(Vec::with_capacity(9)).await;
+    /// # assert_eq!(answer?, (5, asked));
+    /// # coring::ok(()) }).unwrap();
+    /// ```
     pub async fn recv_msg<B: IoBufMut>(&self, buf: B) -> BufResult<UdpReceived, B> {
         let BufResult(received, buf) =
             datagram::recv_msg(&self.fd, buf, 0, UdpReceived::ROOM).await;

@@ -16,6 +16,21 @@ pub(super) fn inet(addr: &SockAddr) -> io::Result<SocketAddr> {
 
 /// How routers say that they are about to be overloaded, without losing a datagram (RFC 3168): the
 /// lower two bits of the byte that was once the type of service.
+///
+/// # Examples
+///
+/// ```
+/// use coring::net::{Ecn, UdpSocket, UdpTransmit};
+///
+/// # coring::run(async {
+/// # let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+/// theirs.set_recv_ecn(true)?;
+/// let how = UdpTransmit::to(theirs.local_addr()?).ecn(Ecn::Ect0);
+/// ours.send_msg("hello", &how).await.0?;
+/// let received = theirs.recv_msg(Vec::with_capacity(1_500)).await.0?;
+/// assert_eq!(received.ecn, Some(Ecn::Ect0));
+/// # coring::ok(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Ecn {

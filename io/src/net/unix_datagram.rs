@@ -64,6 +64,21 @@ impl UnixDatagram {
     ///
     /// # Errors
     /// `InvalidInput` for a bad address; what socket(2) and bind(2) give, such as `AddrInUse`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use coring::net::UnixDatagram;
+    ///
+    /// # coring::run(async {
+    /// # let path = std::env::temp_dir().join(format!("coring-doc-{}", std::process::id()));
+    /// let server = UnixDatagram::bind(&path)?;
+    /// let client = UnixDatagram::unbound()?;
+    /// client.send_to("hello", &path).await.0?;
+    /// assert_eq!(server.recv(Vec::with_capacity(16)).await.1, b"hello");
+    /// std::fs::remove_file(&path)?;
+    /// # coring::ok(()) }).unwrap();
+    /// ```
     pub fn bind(addr: impl ToUnixAddr) -> io::Result<Self> {
         let addr = unix_sock_addr(&addr.to_unix_addr()?)?;
         let socket = Socket::new(Domain::UNIX, Type::DGRAM.cloexec(), None)?;
@@ -247,6 +262,20 @@ impl UnixDatagram {
     ///
     /// # Errors
     /// What setsockopt(2) gives.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use coring::net::{Credentials, UnixDatagram};
+    ///
+    /// # coring::run(async {
+    /// let (ours, theirs) = UnixDatagram::pair()?;
+    /// theirs.set_passcred(true)?;
+    /// ours.send("hello").await.0?;
+    /// let received = theirs.recv_msg(Vec::with_capacity(16), 0).await.0?;
+    /// assert_eq!(received.ancillary.credentials, Some(Credentials::own()));
+    /// # coring::ok(()) }).unwrap();
+    /// ```
     pub fn set_passcred(&self, passcred: bool) -> io::Result<()> {
         SockRef::from(&*self.fd).set_passcred(passcred)
     }
