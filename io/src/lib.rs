@@ -13,5 +13,6 @@ pub mod fs;
 pub mod net;
 pub mod streams;
 
+mod bufs;
 mod ops;
 mod transfer;

@@ -14,7 +14,10 @@ use coring_runtime::{
     BufPool, BufResult, Cqe, IoBuf, IoBufMut, Lease, Operation, Request, Scratch, transfer_len,
 };
 use io_uring::opcode as op;
-use socket2::SockAddr;
+use socket2::{SockAddr, SockAddrStorage};
+
+use crate::bufs::IoBufs;
+use crate::net::control::Messages;
 
 use crate::net::send::Chunk;
 
@@ -399,4 +402,297 @@ unsafe impl Operation for Statx {
     }
 
     fn orphaned(self, _: Cqe) {}
+}
+
+/// Receives a datagram. The count is that of the datagram, also where the buffer has less room.
+///
+/// For sockets of datagrams alone: TCP counts bytes that are received with MSG_TRUNC, and throws
+/// them away.
+pub(crate) struct RecvDatagram<B> {
+    pub(crate) fd: SharedFd,
+    pub(crate) buf: B,
+}
+
+// SAFETY: the memory is the buffer's, stable by `IoBufMut` and owned by the operation.
+unsafe impl<B: IoBufMut> Operation for RecvDatagram<B> {
+    type Output = BufResult<usize, B>;
+
+    fn request(&mut self, _: &mut Scratch) -> Request {
+        let len = transfer_len(self.buf.bytes_total());
+        Request::new(op::Recv::CODE, self.fd.as_raw_fd())
+            .addr(self.buf.stable_mut_ptr())
+            .len(len)
+            .op_flags(libc::MSG_TRUNC as u32)
+    }
+
+    fn complete(mut self, cqe: Cqe) -> Self::Output {
+        let result = count(cqe);
+        if let Ok(n) = result {
+            fill(&mut self.buf, n);
+        }
+        BufResult(result, self.buf)
+    }
+
+    fn orphaned(self, _: Cqe) {}
+}
+
+/// Says that a datagram of `n` bytes was received into `buf`: gives how many of them are in there.
+fn fill<B: IoBufMut>(buf: &mut B, n: usize) -> usize {
+    let len = n.min(transfer_len(buf.bytes_total()) as usize);
+    // SAFETY: the kernel wrote all of it, or as much as it was told that there is room for. (It is
+    // no TCP socket: see `RecvDatagram`, and `flags` of `RecvMsg`.)
+    unsafe { buf.set_init(len) };
+    len
+}
+
+/// Sends a datagram to an address (SEND takes one since Linux 6.1).
+pub(crate) struct SendTo<B> {
+    pub(crate) fd: SharedFd,
+    pub(crate) buf: B,
+    pub(crate) to: SockAddr,
+}
+
+// SAFETY: the memory is the buffer's, stable by `IoBuf` and owned by the operation. The address is
+// copied to the scratch; the kernel reads it at submission.
+unsafe impl<B: IoBuf> Operation for SendTo<B> {
+    type Output = BufResult<usize, B>;
+
+    fn request(&mut self, scratch: &mut Scratch) -> Request {
+        // SAFETY: a `SockAddr` holds a whole sockaddr_storage, initialised.
+        let storage = unsafe { *self.to.as_ptr().cast::<libc::sockaddr_storage>() };
+        // The first two bytes of `file_index` are the address's length.
+        let [a, b] = (self.to.len() as u16).to_ne_bytes();
+        Request::new(op::Send::CODE, self.fd.as_raw_fd())
+            .addr(self.buf.stable_ptr())
+            .len(transfer_len(self.buf.bytes_init()))
+            .op_flags(libc::MSG_NOSIGNAL as u32)
+            .addr2(scratch.put(storage))
+            .file_index(u32::from_ne_bytes([a, b, 0, 0]))
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        BufResult(count(cqe), self.buf)
+    }
+
+    fn orphaned(self, _: Cqe) {}
+}
+
+/// Buffers whose list fits into scratch, behind the header.
+const IOVECS_IN_SCRATCH: usize = 3;
+
+/// Sends several buffers as one message, with control messages.
+///
+/// On a stream a part of the bytes may be sent: then all of the control messages are, and the rest
+/// goes without.
+pub(crate) struct SendMsg<V, K> {
+    fd: SharedFd,
+    bufs: V,
+    to: Option<Box<SockAddr>>,
+    /// Encoded control messages. The kernel reads them until the completion (M).
+    control: Box<[u8]>,
+    /// What they name, such as descriptors: kept until the end, then given back.
+    held: K,
+    /// The list of buffers where it does not fit into scratch.
+    iovecs: Vec<libc::iovec>,
+}
+
+impl<V: IoBufs, K> SendMsg<V, K> {
+    pub(crate) fn new(
+        fd: SharedFd,
+        bufs: V,
+        to: Option<SockAddr>,
+        control: Vec<u8>,
+        held: K,
+    ) -> Self {
+        Self {
+            fd,
+            bufs,
+            to: to.map(Box::new),
+            control: control.into_boxed_slice(),
+            held,
+            iovecs: Vec::new(),
+        }
+    }
+
+    fn iovec(&self, i: usize) -> libc::iovec {
+        if i >= self.bufs.parts() {
+            return NO_BYTES;
+        }
+        let bytes = self.bufs.part(i);
+        libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        }
+    }
+}
+
+const NO_BYTES: libc::iovec = libc::iovec {
+    iov_base: std::ptr::null_mut(),
+    iov_len: 0,
+};
+
+/// A header that says nothing.
+fn empty_header() -> libc::msghdr {
+    // SAFETY: pointers, which may be null, and integers.
+    unsafe { std::mem::zeroed() }
+}
+
+// SAFETY: the buffers' memory is stable by `IoBuf` (`IoBufs` is sealed) and owned by the
+// operation, as are address, control messages and a long list of buffers, on the heap. The header
+// and a short list are in the scratch: the kernel reads them at submission.
+unsafe impl<V: IoBufs, K: 'static> Operation for SendMsg<V, K> {
+    type Output = BufResult<usize, (V, K)>;
+
+    fn request(&mut self, scratch: &mut Scratch) -> Request {
+        let parts = self.bufs.parts();
+        let mut header = empty_header();
+        header.msg_iovlen = parts as _;
+        header.msg_iov = if parts <= IOVECS_IN_SCRATCH {
+            let iovecs: [_; IOVECS_IN_SCRATCH] = std::array::from_fn(|i| self.iovec(i));
+            scratch.put(iovecs).cast_mut().cast()
+        } else {
+            self.iovecs = (0..parts).map(|i| self.iovec(i)).collect();
+            self.iovecs.as_mut_ptr()
+        };
+        if let Some(to) = &self.to {
+            header.msg_name = to.as_ptr().cast_mut().cast();
+            header.msg_namelen = to.len();
+        }
+        if !self.control.is_empty() {
+            header.msg_controllen = self.control.len() as _;
+            header.msg_control = self.control.as_mut_ptr().cast();
+        }
+        Request::new(op::SendMsg::CODE, self.fd.as_raw_fd())
+            .addr(scratch.put(header))
+            .len(1)
+            .op_flags(libc::MSG_NOSIGNAL as u32)
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        BufResult(count(cqe), (self.bufs, self.held))
+    }
+
+    fn orphaned(self, _: Cqe) {}
+}
+
+/// Receives a message with its sender's address and with control messages.
+pub(crate) struct RecvMsg<B> {
+    fd: SharedFd,
+    buf: B,
+    /// `MSG_*`. With `MSG_TRUNC` the whole length of a datagram is said; not for TCP, which throws
+    /// away what it counts.
+    flags: libc::c_int,
+    header: Box<RecvHeader>,
+    control: Box<[u8]>,
+}
+
+/// What the kernel reads, and writes until the completion.
+struct RecvHeader {
+    header: libc::msghdr,
+    iovec: libc::iovec,
+    name: SockAddrStorage,
+}
+
+/// What a [`RecvMsg`] received.
+pub(crate) struct Received {
+    /// Bytes in the buffer.
+    pub(crate) len: usize,
+    /// Bytes that it had no room for.
+    pub(crate) truncated: usize,
+    pub(crate) from: SockAddr,
+    pub(crate) control: Messages,
+}
+
+impl<B: IoBufMut> RecvMsg<B> {
+    /// Has room for `control_max` bytes of control messages.
+    pub(crate) fn new(fd: SharedFd, buf: B, flags: libc::c_int, control_max: usize) -> Self {
+        Self {
+            fd,
+            buf,
+            flags,
+            header: Box::new(RecvHeader {
+                header: empty_header(),
+                iovec: NO_BYTES,
+                name: SockAddrStorage::zeroed(),
+            }),
+            control: vec![0; control_max].into_boxed_slice(),
+        }
+    }
+}
+
+impl<B> RecvMsg<B> {
+    /// Takes what came with a message out of this, for a completion that says that one came.
+    fn take_control(&mut self) -> Messages {
+        let control = std::mem::take(&mut self.control);
+        let RecvHeader { header, .. } = &*self.header;
+        #[allow(
+            clippy::unnecessary_cast,
+            reason = "not a usize where the C library is musl"
+        )]
+        let len = header.msg_controllen as usize;
+        // SAFETY: the kernel wrote these messages for this operation, at the completion of which
+        // this is called once. Nobody else knows of descriptors in them.
+        unsafe { Messages::take(control, len, header.msg_flags) }
+    }
+}
+
+// SAFETY: the buffer's memory is stable by `IoBufMut`; header, address and control are heap memory.
+// All are owned by the operation. It is not `Clone`, and private: descriptors are taken once.
+unsafe impl<B: IoBufMut> Operation for RecvMsg<B> {
+    type Output = BufResult<Received, B>;
+
+    fn request(&mut self, _: &mut Scratch) -> Request {
+        let len = transfer_len(self.buf.bytes_total());
+        let iovec = libc::iovec {
+            iov_base: self.buf.stable_mut_ptr().cast(),
+            iov_len: len as usize,
+        };
+        // One claim on the block, from which all addresses in it come.
+        let place = &raw mut *self.header;
+        let mut header = empty_header();
+        header.msg_iovlen = 1;
+        header.msg_namelen = size_of::<SockAddrStorage>() as libc::socklen_t;
+        if !self.control.is_empty() {
+            header.msg_controllen = self.control.len() as _;
+            header.msg_control = self.control.as_mut_ptr().cast();
+        }
+        // SAFETY: the block is live and this operation's, and not lent yet.
+        let header_at = unsafe {
+            header.msg_iov = &raw mut (*place).iovec;
+            header.msg_name = (&raw mut (*place).name).cast();
+            (*place).iovec = iovec;
+            (*place).header = header;
+            &raw const (*place).header
+        };
+        Request::new(op::RecvMsg::CODE, self.fd.as_raw_fd())
+            .addr(header_at)
+            .len(1)
+            .op_flags((self.flags | libc::MSG_CMSG_CLOEXEC) as u32)
+    }
+
+    fn complete(mut self, cqe: Cqe) -> Self::Output {
+        let n = match count(cqe) {
+            Ok(n) => n,
+            Err(error) => return BufResult(Err(error), self.buf),
+        };
+        let control = self.take_control();
+        let len = fill(&mut self.buf, n);
+        let RecvHeader { header, name, .. } = *self.header;
+        // Longer than what there was room for it cannot be, but it is the kernel's word.
+        let name_len = header.msg_namelen.min(name.size_of());
+        let received = Received {
+            len,
+            truncated: n - len,
+            // SAFETY: zeroed at first, and the kernel wrote an address of this length.
+            from: unsafe { SockAddr::new(name, name_len) },
+            control,
+        };
+        BufResult(Ok(received), self.buf)
+    }
+
+    fn orphaned(mut self, cqe: Cqe) {
+        if count(cqe).is_ok() {
+            drop(self.take_control()); // Closes what came.
+        }
+    }
 }

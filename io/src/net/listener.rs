@@ -7,15 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use coring_runtime::{Multishot, submit_multishot};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 
 use super::kind::{Tcp, of_kind};
-use super::{TcpStream, ToAddr};
+use super::{SocketOptions, TcpStream, ToAddr};
 use crate::ops::{Accept, SharedFd};
-
-/// Connections that the kernel keeps until they are accepted; it takes
-/// `net.core.somaxconn` if that is less.
-const BACKLOG: i32 = 4_096;
 
 /// Connections that may wait here for somebody to take them; others stay with the kernel. So many
 /// more may come before it has heard of that.
@@ -51,18 +47,13 @@ pub struct TcpListener {
 
 impl TcpListener {
     /// Binds to `addr` and listens. Port 0 is any that is free. The address may be taken over
-    /// from connections of a server that ran before (SO_REUSEADDR).
+    /// from connections of a server that ran before (SO_REUSEADDR). [`SocketOptions`] has more.
     ///
     /// # Errors
     /// `InvalidInput` for a bad address; what socket(2), bind(2) and listen(2) give, such as
     /// `AddrInUse`.
     pub fn bind(addr: impl ToAddr) -> io::Result<Self> {
-        let addr = addr.to_addr()?;
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM.cloexec(), None)?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(Self::of(socket.into()))
+        SocketOptions::new().listen(addr)
     }
 
     fn of(fd: OwnedFd) -> Self {

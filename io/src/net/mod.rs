@@ -1,15 +1,32 @@
 //! Sockets, with owned buffers.
 
 mod addr;
+pub(crate) mod control;
+mod datagram;
 mod kind;
 mod listener;
+mod lookup;
+mod options;
 pub(crate) mod receive;
 pub(crate) mod send;
+mod socket_options;
 mod stream;
 mod tcp;
+mod udp;
+mod udp_message;
 mod unix;
+mod unix_datagram;
 
-pub use addr::ToAddr;
+pub use addr::{ToAddr, ToUnixAddr};
+pub use control::{Ancillary, Credentials, Truncated};
 pub use kind::{Kind, Tcp, Unix};
 pub use listener::TcpListener;
+pub use lookup::{ToHost, lookup_host};
+pub use options::Keepalive;
+pub use socket_options::SocketOptions;
 pub use stream::{OwnedReadHalf, OwnedWriteHalf, Released, Stream, TcpStream, UnixStream};
+pub use udp::UdpSocket;
+pub use udp_message::{Ecn, UdpReceived, UdpTransmit};
+pub use unix_datagram::{UnixDatagram, UnixReceived};
+
+pub use crate::bufs::IoBufs;

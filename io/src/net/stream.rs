@@ -70,7 +70,12 @@ impl<K: Kind> Stream<K> {
     /// Connects a new socket.
     pub(super) async fn connected(domain: Domain, addr: SockAddr) -> io::Result<Self> {
         let socket = Socket::new(domain, Type::STREAM.cloexec(), None)?;
-        let stream = Self::of(socket.into());
+        Self::connect_from(socket.into(), addr).await
+    }
+
+    /// Connects a socket that has been made.
+    pub(super) async fn connect_from(socket: OwnedFd, addr: SockAddr) -> io::Result<Self> {
+        let stream = Self::of(socket);
         let fd = stream.fd.clone();
         submit(Connect { fd, addr }).await?;
         Ok(stream)
