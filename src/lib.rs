@@ -40,7 +40,10 @@
 
 #![doc(test(attr(deny(warnings))))]
 
-pub use coring_io::streams::{IncompleteRead, LimitOverrun, StreamReader, StreamWriter};
+pub use coring_io::streams::{
+    IncompleteRead, LimitOverrun, Server, StreamReader, StreamWriter, open_connection,
+    open_unix_connection, start_server, start_unix_server,
+};
 pub use coring_io::{fs, net, streams};
 pub use coring_macros::{main, test};
 pub use coring_runtime::{

@@ -156,6 +156,24 @@ impl Credentials {
     }
 }
 
+/// The process at the other end of a connection.
+pub(super) fn peer_credentials(fd: &impl AsRawFd) -> io::Result<Credentials> {
+    let mut cred = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut len = size_of_val(&cred) as libc::socklen_t;
+    let (fd, out) = (fd.as_raw_fd(), (&raw mut cred).cast());
+    // SAFETY: `out` has room for `len` bytes, which are a `ucred`, and outlives the call.
+    let res = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, out, &mut len) };
+    if res != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let libc::ucred { pid, uid, gid } = cred;
+    Ok(Credentials { pid, uid, gid })
+}
+
 /// A datagram that did not fit: inside an [`io::Error`] of kind
 /// [`InvalidData`](io::ErrorKind::InvalidData). The buffer has its beginning.
 ///

@@ -7,6 +7,9 @@ use std::os::unix::net::SocketAddr as UnixAddr;
 
 use socket2::SockAddr;
 
+use super::Stream;
+use super::addr::unix_addr;
+
 /// The kinds of streams that there are: [`Tcp`] and [`Unix`].
 pub trait Kind: sealed::Sealed + 'static {
     /// What an end of a stream is called by.
@@ -17,6 +20,16 @@ pub trait Kind: sealed::Sealed + 'static {
 
     #[doc(hidden)]
     fn addr(addr: &SockAddr) -> Option<Self::Addr>;
+
+    /// As one of the internet.
+    #[doc(hidden)]
+    fn inet(addr: &Self::Addr) -> Option<SocketAddr>;
+
+    /// Has small writes go out at once.
+    #[doc(hidden)]
+    fn set_nodelay(stream: &Stream<Self>) -> io::Result<()>
+    where
+        Self: Sized;
 }
 
 /// Streams of the internet.
@@ -41,6 +54,14 @@ impl Kind for Tcp {
     fn addr(addr: &SockAddr) -> Option<SocketAddr> {
         addr.as_socket()
     }
+
+    fn inet(addr: &SocketAddr) -> Option<SocketAddr> {
+        Some(*addr)
+    }
+
+    fn set_nodelay(stream: &Stream<Self>) -> io::Result<()> {
+        stream.set_nodelay(true)
+    }
 }
 
 impl Kind for Unix {
@@ -49,7 +70,15 @@ impl Kind for Unix {
     const NAME: &'static str = "Unix";
 
     fn addr(addr: &SockAddr) -> Option<UnixAddr> {
-        addr.as_unix()
+        addr.is_unix().then(|| unix_addr(addr))
+    }
+
+    fn inet(_: &UnixAddr) -> Option<SocketAddr> {
+        None
+    }
+
+    fn set_nodelay(_: &Stream<Self>) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -20,7 +20,7 @@ mod unix_datagram;
 pub use addr::{ToAddr, ToUnixAddr};
 pub use control::{Ancillary, Credentials, Truncated};
 pub use kind::{Kind, Tcp, Unix};
-pub use listener::TcpListener;
+pub use listener::{Listener, TcpListener, UnixListener};
 pub use lookup::{ToHost, lookup_host};
 pub use options::Keepalive;
 pub use socket_options::SocketOptions;

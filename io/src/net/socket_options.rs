@@ -5,11 +5,8 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Socket, Type};
 
+use super::listener::BACKLOG;
 use super::{TcpListener, TcpStream, ToAddr, UdpSocket};
-
-/// Connections that the kernel keeps until they are accepted; it takes `net.core.somaxconn` if that
-/// is less.
-const BACKLOG: u32 = 4_096;
 
 /// How to make a socket; as [`OpenOptions`](crate::fs::OpenOptions) say how to open a file.
 ///

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use coring_runtime::{BufResult, IoBuf, IoBufMut, Lease, shielded, submit};
 use io_uring::opcode::Send;
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::{SockAddr, SockRef};
 
 use super::kind::{Kind, Tcp, Unix, of_kind};
 use super::receive::Receiver;
@@ -65,12 +65,6 @@ impl<K: Kind> Stream<K> {
             fd,
             kind: PhantomData,
         }
-    }
-
-    /// Connects a new socket.
-    pub(super) async fn connected(domain: Domain, addr: SockAddr) -> io::Result<Self> {
-        let socket = Socket::new(domain, Type::STREAM.cloexec(), None)?;
-        Self::connect_from(socket.into(), addr).await
     }
 
     /// Connects a socket that has been made.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use socket2::{Domain, SockAddr, SockRef};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::stream::{Released, TcpStream};
 use super::{Tcp, ToAddr};
@@ -23,7 +23,8 @@ impl Stream<Tcp> {
     /// limit too.
     pub async fn connect(addr: impl ToAddr) -> io::Result<Self> {
         let addr: SocketAddr = addr.to_addr()?;
-        Self::connected(Domain::for_address(addr), SockAddr::from(addr)).await
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM.cloexec(), None)?;
+        Self::connect_from(socket.into(), addr.into()).await
     }
 
     /// [`into_fd`](Self::into_fd), for the standard library.

@@ -1,11 +1,17 @@
 //! asyncio's streams: a reader with a buffer, a writer that never blocks, and servers of them.
 
+mod connect;
 mod errors;
 mod reader;
+mod server;
 mod writer;
 
+pub use connect::{open_connection, open_unix_connection};
 pub use errors::{IncompleteRead, LimitOverrun};
 pub use reader::StreamReader;
+pub use server::{
+    HandlerOutput, Server, ServerBuilder, ServerReport, start_server, start_unix_server,
+};
 pub use writer::{StreamWriter, Writable};
 
 use crate::net::{Kind, Stream};
