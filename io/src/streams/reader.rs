@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::mem::{replace, take};
+use std::task::{Context, Poll, ready};
 
 use coring_runtime::{Lease, checkpoint};
 
@@ -41,7 +42,7 @@ pub struct StreamReader {
 }
 
 impl StreamReader {
-    pub(super) const fn new(receiver: Receiver) -> Self {
+    pub(crate) const fn new(receiver: Receiver) -> Self {
         Self {
             receiver,
             gathered: Vec::new(),
@@ -85,9 +86,25 @@ impl StreamReader {
     pub async fn fill(&mut self) -> io::Result<&[u8]> {
         if self.eof {
             checkpoint()?;
-            return Ok(self.buffer());
+        } else {
+            let more = self.receiver.receive().await?;
+            self.filled(more);
         }
-        let more = self.receiver.receive().await?;
+        Ok(self.buffer())
+    }
+
+    /// [`fill`](Self::fill), for hand-written futures: a wait that is given up counts as one that waits.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.eof {
+            checkpoint()?;
+        } else {
+            let more = ready!(self.receiver.poll_receive(cx))?;
+            self.filled(more);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn filled(&mut self, more: Lease) {
         if more.is_empty() {
             self.eof = true;
         } else if self.buffer().is_empty() {
@@ -97,7 +114,6 @@ impl StreamReader {
             self.gather();
             self.gathered.extend_from_slice(&more);
         }
-        Ok(self.buffer())
     }
 
     /// Puts what is unread where more can be put behind it.
