@@ -10,11 +10,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use coring::net::{TcpListener, TcpStream};
-use coring::{BufResult, IoBuf, create_task, now, ok, run, wait_for};
+use coring::{BufResult, IoBuf, create_task, now, ok, run, sleep, task_group, wait_for};
 use counting::{Counting, allocations, live_bytes};
 
 use crate::admin::Server;
-use crate::{Shared, connection};
+use crate::{CLIENTS_MAX, Group, Shared, welcome};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -27,15 +27,12 @@ fn start() -> io::Result<(SocketAddr, Shared)> {
     let addr = listener.local_addr()?;
     let server = Rc::new(RefCell::new(Server::new(now(), addr.port())));
     let shared = server.clone();
-    create_task(async move {
+    create_task(task_group(async move |g: Group| -> io::Result<()> {
         loop {
             let (stream, _) = listener.accept().await?;
-            let server = server.clone();
-            create_task(async move { drop(connection::serve(stream, &server).await) });
+            welcome(&g, &server, stream);
         }
-        #[expect(unreachable_code, reason = "it names the type")]
-        ok(())
-    });
+    }));
     ok((addr, shared))
 }
 
@@ -227,6 +224,31 @@ fn broken_frames_end_their_connection_alone() {
         client.stream.shutdown(Shutdown::Write).await?;
         client.expect_end().await?;
         other.ask(b"GET k\r\n", b"$1\r\nv\r\n").await
+    })
+    .expect("no error");
+}
+
+#[test]
+fn one_client_too_many_is_told_so() {
+    run(async {
+        let (addr, server) = start()?;
+        server.borrow_mut().clients = CLIENTS_MAX - 1;
+        let mut last = Client::connect(addr).await?;
+        last.ask(b"PING\r\n", b"+PONG\r\n").await?;
+        let mut refused = Client::connect(addr).await?;
+        refused
+            .expect(b"-ERR max number of clients reached\r\n")
+            .await?;
+        refused.expect_end().await?;
+        // There is room again when one leaves.
+        last.ask(b"QUIT\r\n", b"+OK\r\n").await?;
+        last.expect_end().await?;
+        drop(last);
+        while server.borrow().clients >= CLIENTS_MAX {
+            sleep(Duration::from_millis(1)).await?;
+        }
+        let mut next = Client::connect(addr).await?;
+        next.ask(b"PING\r\n", b"+PONG\r\n").await
     })
     .expect("no error");
 }
