@@ -195,7 +195,7 @@ check_kv() {
     [ "$(redis-cli -p "$port" command count)" -ge 30 ] || wrong "COMMAND COUNT"
     redis-cli -p "$port" command info get | grep -q readonly || wrong "COMMAND INFO"
     [ "$(redis-cli -p "$port" client setinfo lib-name x)" = OK ] || wrong "CLIENT SETINFO"
-    redis-cli -p "$port" -3 ping 2>&1 | grep -q PONG || wrong "a client that asks for RESP3"
+    redis-cli -p "$port" -3 --no-raw config get save | grep -q '^1# "save"' || wrong "a client that speaks RESP3"
 
     local pipeline
     for pipeline in 1 16; do

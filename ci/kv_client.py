@@ -131,6 +131,9 @@ FRAMES = [
     array("HELLO", "2", "AUTH", "other", "x"),
     array("HELLO", "2", "SETNAME") + array("HELLO", "x") + array("HELLO", "4"),
     array("HELLO", "2", "FOO", "a") + array("HELLO", "2", "SETNAME", "a b"),
+    array("HELLO", "3") + array("GET", "none") + array("CONFIG", "GET", "save") + array("HELLO"),
+    array("HELLO", "3") + array("MGET", "none") + array("CLIENT", "GETNAME") + array("HELLO", "2"),
+    array("HELLO", "3") + array("SET", "none", "x", "XX") + array("INFO", "none") + b"*x\r\n",
     array("CLIENT", "SETNAME", b"a\xff") + array("CLIENT", "SETNAME", ""),
 ]
 for frame in FRAMES:

@@ -9,7 +9,7 @@ use coring::Instant;
 use crate::commands::{
     COMMANDS, Call, Command, NOT_AN_INTEGER, Reply, find, is_arity, shortened, wrong_arity,
 };
-use crate::resp;
+use crate::resp::{self, Version};
 use crate::store::Store;
 
 /// Of the Redis whose commands these are: client libraries look at it.
@@ -48,6 +48,8 @@ pub(crate) struct Session {
     pub(crate) id: i64,
     /// CLIENT SETNAME
     pub(crate) name: Vec<u8>,
+    /// HELLO
+    pub(crate) version: Version,
     /// QUIT: no command behind it is executed.
     pub(crate) ended: bool,
 }
@@ -57,6 +59,7 @@ impl Session {
         Self {
             id,
             name: Vec::new(),
+            version: Version::default(),
             ended: false,
         }
     }
@@ -90,12 +93,13 @@ pub(crate) fn select(call: &mut Call<'_>) -> Reply {
     }
 }
 
-/// The first words of client libraries. There is RESP2 and no other protocol; they go on in it if
-/// they hear NOPROTO.
+/// The first words of client libraries: which version of the protocol they speak, and who they are.
 pub(crate) fn hello(call: &mut Call<'_>) -> Reply {
-    if let Some(version) = call.args.get(1) {
-        match resp::integer(version) {
-            Some(2) => {}
+    let mut version = call.session.version;
+    if let Some(wanted) = call.args.get(1) {
+        match resp::integer(wanted) {
+            Some(2) => version = Version::Resp2,
+            Some(3) => version = Version::Resp3,
             Some(_) => return Err("NOPROTO unsupported protocol version"),
             None => return Err("ERR Protocol version is not an integer or out of range"),
         }
@@ -130,14 +134,18 @@ pub(crate) fn hello(call: &mut Call<'_>) -> Reply {
     if let Some(name) = name {
         call.session.name = name.to_vec();
     }
+    call.session.version = version;
     let id = call.session.id;
     let out = &mut *call.out;
-    resp::array(out, 14);
+    version.map(out, 7);
     for (field, value) in [("server", "redis"), ("version", VERSION)] {
         resp::bulk(out, field.as_bytes());
         resp::bulk(out, value.as_bytes());
     }
-    for (field, value) in [("proto", 2), ("id", id)] {
+    for (field, value) in [
+        ("proto", 2 + i64::from(version == Version::Resp3)),
+        ("id", id),
+    ] {
         resp::bulk(out, field.as_bytes());
         resp::number(out, value);
     }
@@ -168,7 +176,7 @@ const CLIENT: &[Subcommand] = &[
     }),
     ("getname", 2, |call| {
         match &call.session.name[..] {
-            b"" => resp::null(call.out),
+            b"" => call.null(),
             name => resp::bulk(call.out, name),
         }
         Ok(())
@@ -190,7 +198,7 @@ const COMMAND: &[Subcommand] = &[
     }),
     // redis-cli completes words with them; it does without.
     ("docs", -2, |call| {
-        resp::array(call.out, 0);
+        call.session.version.map(call.out, 0);
         Ok(())
     }),
     ("list", 2, |call| {
@@ -241,33 +249,37 @@ fn command_info(call: &mut Call<'_>) -> Reply {
     if call.args.len() <= 2 {
         resp::array(call.out, COMMANDS.len());
         for command in COMMANDS {
-            describe(command, call.out);
+            describe(command, call);
         }
         return Ok(());
     }
     resp::array(call.out, call.args.len() - 2);
     for name in call.args.from(2) {
         match find(name) {
-            Some(command) => describe(command, call.out),
-            // The array that there is not.
-            None => call.out.extend_from_slice(b"*-1\r\n"),
+            Some(command) => describe(command, call),
+            None => call.session.version.null_array(call.out),
         }
     }
     Ok(())
 }
 
-/// As Redis did before it told of categories, hints and subcommands, which came behind.
-fn describe(command: &Command, out: &mut Vec<u8>) {
-    resp::array(out, 6);
+/// The last four, which are categories, hints, where keys are, and subcommands, are left empty.
+fn describe(command: &Command, call: &mut Call<'_>) {
+    let out = &mut *call.out;
+    resp::array(out, 10);
     resp::bulk(out, command.name.as_bytes());
     resp::number(out, command.arity);
-    resp::array(out, command.flags.len());
+    call.session.version.set(out, command.flags.len());
     for flag in command.flags {
         resp::simple(out, flag);
     }
     let (first, last, step) = command.keys;
     for number in [first, last, step] {
         resp::number(out, number);
+    }
+    call.session.version.set(out, 0);
+    for _ in 0..3 {
+        resp::array(out, 0);
     }
 }
 
@@ -287,7 +299,7 @@ fn config_get(call: &mut Call<'_>) -> Reply {
         patterns.any(|pattern| matches(pattern, name.as_bytes()))
     };
     let found = || SETTINGS.iter().filter(|(name, _)| wanted(name));
-    resp::array(call.out, found().count() * 2);
+    call.session.version.map(call.out, found().count());
     for (name, value) in found() {
         resp::bulk(call.out, name.as_bytes());
         resp::bulk(call.out, value.as_bytes());
@@ -382,7 +394,7 @@ pub(crate) fn info(call: &mut Call<'_>) -> Reply {
                 .expect("a vector takes it");
         }
     }
-    resp::bulk(call.out, &text);
+    call.session.version.text(call.out, &text);
     Ok(())
 }
 

@@ -22,6 +22,13 @@ pub(crate) struct Call<'a> {
     pub(crate) out: &'a mut Vec<u8>,
 }
 
+impl Call<'_> {
+    /// The value that there is not.
+    pub(crate) fn null(&mut self) {
+        self.session.version.null(self.out);
+    }
+}
+
 /// A row of the table. All but `run` is what COMMAND tells clients.
 #[derive(Debug)]
 pub(crate) struct Command {
@@ -168,7 +175,7 @@ fn integer(text: &[u8]) -> Result<i64, &'static str> {
 fn get(call: &mut Call<'_>) -> Reply {
     match call.server.store.get(&call.args[1]) {
         Some(value) => resp::bulk(call.out, value),
-        None => resp::null(call.out),
+        None => call.null(),
     }
     Ok(())
 }
@@ -234,10 +241,11 @@ fn set(call: &mut Call<'_>) -> Reply {
         let when = span.and_then(|span| span.checked_add(store.now()));
         expiry = Expiry::At(when.ok_or("ERR invalid expire time in 'set' command")?);
     }
+    let version = call.session.version;
     if options.old {
         match store.get(key) {
             Some(old) => resp::bulk(call.out, old),
-            None => resp::null(call.out),
+            None => version.null(call.out),
         }
     }
     let forbidden = options
@@ -248,7 +256,7 @@ fn set(call: &mut Call<'_>) -> Reply {
     }
     if !options.old {
         match forbidden {
-            true => resp::null(call.out),
+            true => version.null(call.out),
             false => resp::simple(call.out, "OK"),
         }
     }
@@ -303,7 +311,7 @@ fn mget(call: &mut Call<'_>) -> Reply {
     for key in call.args.from(1) {
         match call.server.store.get(key) {
             Some(value) => resp::bulk(call.out, value),
-            None => resp::null(call.out),
+            None => call.null(),
         }
     }
     Ok(())
@@ -704,10 +712,10 @@ mod tests {
             ),
             (
                 "command info get none",
-                "*2 *6 $3 get :2 *2 +readonly +fast :1 :1 :1 *-1",
+                "*2 *10 $3 get :2 *2 +readonly +fast :1 :1 :1 *0 *0 *0 *0 *-1",
             ),
             ("command docs", "*0"),
-            ("hello 3", "-NOPROTO unsupported protocol version"),
+            ("hello 4", "-NOPROTO unsupported protocol version"),
             (
                 "hello x",
                 "-ERR Protocol version is not an integer or out of range",
@@ -726,12 +734,28 @@ mod tests {
         let hello = client.ask("hello 2 auth default x setname you");
         assert!(hello.starts_with("*14 $6 server $5 redis "), "{hello}");
         assert_eq!(client.ask("client getname"), "$3 you");
+        let hello = client.ask("hello 3");
+        assert!(hello.starts_with("%7 $6 server "), "{hello}");
+        client.script(&[
+            ("get none", "_"),
+            ("set none x xx", "_"),
+            ("config get save", "%1 $4 save $0 "),
+            ("command docs", "%0"),
+            (
+                "command info get none",
+                "*2 *10 $3 get :2 ~2 +readonly +fast :1 :1 :1 ~0 *0 *0 *0 _",
+            ),
+            ("info nothing", "=4 txt:"),
+        ]);
+        // Without a number it is as it was.
+        assert!(client.ask("hello").starts_with("%7 "));
+        assert!(client.ask("hello 2").starts_with("*14 "));
         let count = COMMANDS.len();
         assert_eq!(client.ask("command count"), format!(":{count}"));
         assert!(
             client
                 .ask("command")
-                .starts_with(&format!("*{count} *6 $3 get "))
+                .starts_with(&format!("*{count} *10 $3 get "))
         );
         assert!(
             client

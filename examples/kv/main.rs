@@ -8,7 +8,7 @@
 //! * `commands.rs`, `admin.rs`: what the commands do.
 //! * `connection.rs`: the I/O with one client.
 //!
-//! What it has not: persistence, replication, other types than strings, RESP3, a limit on memory.
+//! What it has not: persistence, replication, other types than strings, a limit on memory.
 
 mod admin;
 mod commands;

@@ -1,4 +1,4 @@
-//! RESP2, the protocol of Redis: takes commands apart, and writes replies.
+//! RESP, the protocol of Redis: takes commands apart, and writes replies.
 //!
 //! Over bytes alone, without I/O: what arrives in pieces is given again with more behind it, and
 //! the parser goes on where it stopped. Arguments are ranges of the input, so a command is not
@@ -433,14 +433,64 @@ pub(crate) fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The value that there is not.
-pub(crate) fn null(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"$-1\r\n");
-}
-
 /// What is before so many replies, which are one.
 pub(crate) fn array(out: &mut Vec<u8>, len: usize) {
     line(out, b'*', len as i64);
+}
+
+/// Which version of the protocol a client speaks. Commands look the same in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Version {
+    #[default]
+    Resp2,
+    Resp3,
+}
+
+impl Version {
+    /// The value that there is not.
+    pub(crate) fn null(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(match self {
+            Self::Resp2 => b"$-1\r\n",
+            Self::Resp3 => b"_\r\n",
+        });
+    }
+
+    /// The array that there is not.
+    pub(crate) fn null_array(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(match self {
+            Self::Resp2 => b"*-1\r\n",
+            Self::Resp3 => b"_\r\n",
+        });
+    }
+
+    /// What is before so many pairs of replies.
+    pub(crate) fn map(self, out: &mut Vec<u8>, pairs: usize) {
+        match self {
+            Self::Resp2 => array(out, pairs * 2),
+            Self::Resp3 => line(out, b'%', pairs as i64),
+        }
+    }
+
+    /// What is before so many replies, whose order does not matter.
+    pub(crate) fn set(self, out: &mut Vec<u8>, len: usize) {
+        match self {
+            Self::Resp2 => array(out, len),
+            Self::Resp3 => line(out, b'~', len as i64),
+        }
+    }
+
+    /// A text for people.
+    pub(crate) fn text(self, out: &mut Vec<u8>, text: &[u8]) {
+        match self {
+            Self::Resp2 => bulk(out, text),
+            Self::Resp3 => {
+                line(out, b'=', text.len() as i64 + 4);
+                out.extend_from_slice(b"txt:");
+                out.extend_from_slice(text);
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+    }
 }
 
 #[cfg(test)]
