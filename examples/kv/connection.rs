@@ -18,7 +18,7 @@ const INPUT_BYTES: usize = 16 * 1024;
 /// Room for each read, at least.
 const READ_MIN: usize = 4 * 1024;
 /// A buffer that has become larger than this is given back when it is empty.
-const KEPT_MAX: usize = 64 * 1024;
+const KEPT_MAX: usize = 256 * 1024;
 /// Replies that are written before more commands are looked at: a client that asks for a large
 /// value a thousand times at once makes no buffer with all of them.
 const REPLIES_MAX: usize = 64 * 1024;
