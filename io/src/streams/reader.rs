@@ -10,6 +10,9 @@ use coring_runtime::{Lease, checkpoint};
 use super::{IncompleteRead, LIMIT_BYTES, LimitOverrun};
 use crate::net::receive::Receiver;
 
+/// Room that is kept for what comes in pieces.
+const KEPT_BYTES_MAX: usize = 256 * 1024;
+
 /// Reads lines, numbers of bytes, or whatever has come (asyncio's `StreamReader`).
 ///
 /// What has come stays in the reader until it is taken: a read that is dropped, cancelled or timed
@@ -147,8 +150,12 @@ impl StreamReader {
         );
         self.taken += n;
         if self.taken == self.gathered.len() {
-            self.gathered.clear();
             self.taken = 0;
+            if self.gathered.capacity() <= KEPT_BYTES_MAX {
+                self.gathered.clear();
+            } else {
+                self.gathered = Vec::new();
+            }
         }
     }
 
