@@ -112,16 +112,16 @@ impl Builder {
     }
 
     /// Bytes of a provided buffer, into which what arrives at sockets is received: 1 KiB to 16 MiB,
-    /// by default 1 MiB. The kernel fills one piece by piece (since Linux 6.12), with what comes for
-    /// any number of connections: a message that does not fit into the rest of one is received in two
-    /// pieces, so they are large. Before that each message has one of its own, of 16 KiB at the
+    /// by default 64 KiB. The kernel fills one piece by piece (since Linux 6.12), with what comes for
+    /// any number of connections; a message that does not fit into the rest of one is received in two
+    /// pieces. Before that each message has one of its own, of 16 KiB at the
     /// most, and there are as many more.
     pub fn buffer_bytes(mut self, bytes: u32) -> Self {
         self.buffers.bytes = bytes.clamp(1 << 10, 1 << 24);
         self
     }
 
-    /// Provided buffers at first, by default 2, and at the most, by default 64 (64 MiB): 1 to
+    /// Provided buffers at first, by default 8, and at the most, by default 1,024 (64 MiB): 1 to
     /// 32,768. More are made when they are in use, and freed again. When there are no more to be had,
     /// a receive that somebody waits for has memory of its own.
     pub fn buffer_count(mut self, count: u16, count_max: u16) -> Self {

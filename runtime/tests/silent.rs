@@ -201,6 +201,25 @@ each_driver! {
     }
 }
 
+/// TASKRUN may be up with nothing behind it: nobody waits for that to change.
+#[test]
+fn claim_of_more_completions_holds_nothing_up() {
+    let world = World::sim();
+    let (receiver, sender) = world.stream();
+    let kernel = world.kernel.clone().expect("simulated");
+    kernel.claim_more();
+    world.run(async {
+        assert_eq!(send(sender, b"sent").await.0.expect("there is room"), 4);
+        assert_eq!(recv(receiver, 9).await, b"sent");
+        let enters = Stats::current().enters;
+        Timer::after(Duration::from_secs(1))
+            .await
+            .expect("nobody cancels");
+        let enters = Stats::current().enters - enters;
+        assert!(enters < 10, "{enters} enters for a sleep");
+    });
+}
+
 #[test]
 fn enters_that_take_nothing_leave_it_queued() {
     let world = World::sim();

@@ -29,14 +29,21 @@ impl Core {
         if wait != Wait::No || self.driver.wants_enter() {
             self.enter(wait)?;
         }
-        for _ in 0..REAP_ROUNDS_MAX {
+        for round in 0..REAP_ROUNDS_MAX {
             let mut batch = std::mem::take(&mut self.batch);
             self.driver.reap(&mut batch);
+            let fruitless = batch.is_empty();
             for completion in batch.drain(..) {
                 self.complete(completion, tasks);
             }
             self.batch = batch;
             if !self.driver.has_more() {
+                self.fruitless = 0;
+                break;
+            }
+            // TASKRUN may be up with nothing behind it, for as long as nothing else comes (M).
+            if fruitless && round > 0 {
+                self.fruitless += 1;
                 break;
             }
             self.enter(Wait::No)?;
@@ -65,7 +72,8 @@ impl Core {
     /// What the kernel has taken and said nothing about has succeeded, once all that it has said was
     /// heard.
     fn settle_silent(&mut self, tasks: &mut Tasks) {
-        if self.driver.has_queued() || self.driver.has_more() {
+        // Not TASKRUN: what is done within an enter is no deferred work.
+        if self.driver.has_queued() || self.driver.has_overflowed() {
             return;
         }
         let lost = self.driver.take_lost();

@@ -60,6 +60,8 @@ pub(crate) struct Core {
     arming: Vec<ScopeKey>,
     /// Scopes whose time has come, while the heap is looked through.
     due: Vec<ScopeIndex>,
+    /// Turns in which the kernel said that it had more, and then had not.
+    fruitless: u32,
     /// Turns without a sleep since that was empty.
     busy_turns: u32,
     /// What the driver's clock said when it was last read in this turn.
@@ -158,6 +160,7 @@ impl Core {
             kernel_sleeps: 0,
             arming: Vec::new(),
             due: Vec::new(),
+            fruitless: 0,
             busy_turns: 0,
             clock: None,
             refusal: Cause::FOREIGN,
@@ -620,8 +623,8 @@ impl Core {
 
     /// Whether another turn has something to hand over, to take, or to see to.
     pub(crate) fn is_busy(&mut self) -> bool {
-        self.driver.wants_enter()
-            || self.driver.has_more()
+        self.driver.has_queued()
+            || (self.driver.has_more() && self.fruitless < REAP_ROUNDS_MAX)
             || !self.cancels.is_empty()
             || !self.backlog.is_empty()
             || !self.debris.is_empty()

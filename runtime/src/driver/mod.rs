@@ -189,6 +189,14 @@ impl Driver {
         each!(&mut self.which, driver => driver.has_more())
     }
 
+    /// Whether the kernel keeps completions for want of room in the queue.
+    pub(crate) fn has_overflowed(&mut self) -> bool {
+        match &mut self.which {
+            Which::Uring(uring) => uring.has_overflowed(),
+            Which::Sim(_) | Which::Retired(_) => false,
+        }
+    }
+
     /// Whether the kernel has lost completions since this was asked.
     pub(crate) fn take_lost(&mut self) -> bool {
         match &mut self.which {

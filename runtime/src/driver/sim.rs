@@ -109,6 +109,7 @@ struct State {
     sq_entries: Option<usize>,
     buf_rings: BTreeMap<u16, Buffers>,
     whole_buffers: bool,
+    claims_more: bool,
 }
 
 /// An operation that has not completed.
@@ -218,6 +219,12 @@ impl Kernel {
     /// Provided buffers are used whole, as before Linux 6.12 (before any are registered).
     pub fn whole_buffers(&self) {
         self.0.borrow_mut().whole_buffers = true;
+    }
+
+    /// Says, from now on, that another enter would bring more completions, though there are none: as
+    /// io_uring does when TASKRUN is up with nothing behind it.
+    pub fn claim_more(&self) {
+        self.0.borrow_mut().claims_more = true;
     }
 
     /// A pipe: the descriptors to read from and to write to.
@@ -716,9 +723,8 @@ impl Driver {
         !failed
     }
 
-    #[expect(clippy::unused_self, reason = "the seam's form")]
-    pub(super) const fn has_more(&self) -> bool {
-        false
+    pub(super) fn has_more(&self) -> bool {
+        self.kernel.0.borrow().claims_more
     }
 
     pub(super) fn reap(&mut self, batch: &mut Vec<Completion>) {

@@ -226,6 +226,10 @@ impl Uring {
         std::mem::replace(&mut self.lost, false)
     }
 
+    pub(super) fn has_overflowed(&mut self) -> bool {
+        self.ring.submission().cq_overflow()
+    }
+
     pub(super) fn has_more(&mut self) -> bool {
         let sq = self.ring.submission();
         sq.taskrun() || sq.cq_overflow()

@@ -126,7 +126,7 @@ impl Lease {
     /// The bytes for any thread and any time. More than 2 KiB are not copied: their buffer is
     /// detached, and the pool gets a fresh one in its place.
     ///
-    /// A buffer has 1 MiB ([`Builder::buffer_bytes`](crate::Builder::buffer_bytes)), which stays
+    /// A buffer has 64 KiB ([`Builder::buffer_bytes`](crate::Builder::buffer_bytes)), which stays
     /// allocated as long as any byte of it is kept. So copy what is kept for long:
     /// `Bytes::copy_from_slice(&lease)`.
     pub fn into_bytes(mut self) -> Bytes {

@@ -60,9 +60,9 @@ pub(crate) struct Config {
 
 impl Config {
     pub(crate) const DEFAULT: Self = Self {
-        bytes: 1 << 20,
-        count: 2,
-        count_max: 64,
+        bytes: 64 * 1024,
+        count: 8,
+        count_max: 1_024,
     };
 }
 
