@@ -9,6 +9,12 @@ use coring_runtime::{Lease, checkpoint};
 use super::{IncompleteRead, LIMIT_BYTES, LimitOverrun};
 use crate::net::receive::Receiver;
 
+/// What a lease can hold.
+const LEASE_BYTES_MAX: usize = u32::MAX as usize;
+
+/// No line is longer, whatever limit is set: with its separator it has to fit into a lease.
+const LIMIT_BYTES_MAX: usize = 1 << 31;
+
 /// Reads lines, numbers of bytes, or whatever has come (asyncio's `StreamReader`).
 ///
 /// What has come stays in the reader until it is taken: a read that is dropped, cancelled or timed
@@ -37,6 +43,8 @@ pub struct StreamReader {
     /// and else in one piece, here.
     piece: Lease,
     eof: bool,
+    /// The error by which the connection broke. The kernel tells it once, and the end after that.
+    broken: Option<i32>,
     limit: usize,
 }
 
@@ -48,18 +56,19 @@ impl StreamReader {
             taken: 0,
             piece: Lease::empty(),
             eof: false,
+            broken: None,
             limit: LIMIT_BYTES,
         }
     }
 
     /// How long what [`readuntil`](Self::readuntil) and [`readline`](Self::readline) give may be, in
-    /// bytes, without the separator; by default 64 KiB.
+    /// bytes, without the separator; by default 64 KiB, and never more than 2 GiB.
     ///
     /// # Panics
     /// If it is 0.
     pub fn set_limit(&mut self, bytes: usize) {
         assert!(bytes > 0, "a limit of no bytes");
-        self.limit = bytes;
+        self.limit = bytes.min(LIMIT_BYTES_MAX);
     }
 
     /// What has come and is unread.
@@ -80,14 +89,24 @@ impl StreamReader {
     /// Cancel safe: dropping this before it completes has no effect.
     ///
     /// # Errors
-    /// What recv(2) gives; [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a
-    /// limit too.
+    /// What recv(2) gives, again each time; [`Cancelled`](coring_runtime::Cancelled) if it is asked to
+    /// stop, by a limit too.
     pub async fn fill(&mut self) -> io::Result<&[u8]> {
         if self.eof {
             checkpoint()?;
             return Ok(self.buffer());
         }
-        let more = self.receiver.receive().await?;
+        if let Some(errno) = self.broken {
+            checkpoint()?;
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let more = match self.receiver.receive().await {
+            Ok(more) => more,
+            Err(error) => {
+                self.broken = error.raw_os_error().filter(|&errno| !may_pass(errno));
+                return Err(error);
+            }
+        };
         if more.is_empty() {
             self.eof = true;
         } else if self.buffer().is_empty() {
@@ -170,7 +189,7 @@ impl StreamReader {
         } else {
             checkpoint()?;
         }
-        let n = n.min(self.buffer().len());
+        let n = n.min(self.buffer().len()).min(LEASE_BYTES_MAX);
         Ok(self.take(n))
     }
 
@@ -187,8 +206,7 @@ impl StreamReader {
             self.fill().await?;
         }
         checkpoint()?;
-        self.gather();
-        Ok(take(&mut self.gathered))
+        Ok(self.take_all())
     }
 
     /// Takes exactly `n` bytes.
@@ -198,9 +216,14 @@ impl StreamReader {
     /// Cancel safe: dropping this before it completes has no effect: what has come is still unread.
     ///
     /// # Errors
-    /// [`IncompleteRead`] with what came if the stream ends first; else as [`fill`](Self::fill).
+    /// [`IncompleteRead`] with what came if the stream ends first; `InvalidInput` for 4 GiB or more,
+    /// which no lease can hold; else as [`fill`](Self::fill).
     pub async fn readexactly(&mut self, n: usize) -> io::Result<Lease> {
         checkpoint()?;
+        if n > LEASE_BYTES_MAX {
+            let text = format!("{n} bytes cannot be read at once");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         while self.buffer().len() < n {
             if self.eof {
                 return Err(self.incomplete(Some(n)));
@@ -307,14 +330,26 @@ impl StreamReader {
     }
 
     fn incomplete(&mut self, expected: Option<usize>) -> io::Error {
-        let rest = self.buffer().len();
-        IncompleteRead::error(self.take(rest).to_vec(), expected)
+        IncompleteRead::error(self.take_all(), expected)
+    }
+
+    fn take_all(&mut self) -> Vec<u8> {
+        self.gather();
+        take(&mut self.gathered)
     }
 
     /// Whether the stream has ended and everything was read.
     pub fn at_eof(&self) -> bool {
         self.eof && self.buffer().is_empty()
     }
+}
+
+/// Whether a receive may do better the next time.
+const fn may_pass(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM
+    )
 }
 
 /// The separator that ends first, from `from` on: where it begins and ends.
