@@ -370,6 +370,11 @@ impl Outgoing {
             }
         };
         let mut state = self.state.borrow_mut();
+        if state.error.is_some() {
+            // Aborted meanwhile: what was sent of it is not counted any more.
+            batch.clear();
+            return false;
+        }
         state.bytes -= n;
         let mut gone = 0;
         while let Some(chunk) = batch.get(gone)
