@@ -7,7 +7,7 @@
 # To add one: a function `check_NAME` below. An example without one is a failure.
 source "$(dirname "$0")/lib.sh"
 
-PLANNED=(say_after wait_for echo cat copy embed doctor structured graceful producer_consumer)
+PLANNED=(say_after wait_for echo cat copy embed doctor structured graceful producer_consumer kv)
 
 package python3 python3 || fail "python3, the real client, cannot be installed"
 
@@ -157,6 +157,67 @@ print(s.getsockname()[1], flush=True); time.sleep(30)' >"$scratch/port" &
         prints "$name"
     done
     tail -n 30 "$scratch/out"
+}
+
+# Against a real Redis: the same commands to both, and the same words from both.
+check_kv() {
+    if ! package redis-cli redis-tools || ! command -v redis-check-rdb >/dev/null; then
+        skip "kv: redis-cli and Redis cannot be installed"
+        return 0
+    fi
+    local redis="$scratch/redis.sock"
+    reference= # Not local: the trap runs behind the function.
+    trap 'kill $server $reference 2>/dev/null || true' EXIT
+    # The server goes by other names too, and is the one that this name stands for.
+    (exec -a redis-server redis-check-rdb --port 0 --unixsocket "$redis" --databases 1 --save '' \
+        --appendonly no --dir "$scratch" >"$scratch/redis.log" 2>&1) &
+    reference=$!
+    cargo build --quiet --release --example kv
+    "${CARGO_TARGET_DIR:-target}/release/examples/kv" 127.0.0.1:0 >"$scratch/out" 2>&1 &
+    server=$!
+    local address port
+    listening
+    port="${address##*:}"
+    local tries=100
+    until [ "$(redis-cli -s "$redis" ping 2>&1)" = PONG ]; do
+        tries=$((tries - 1))
+        [ "$tries" -gt 0 ] || wrong "Redis does not start: $(tail -n 3 "$scratch/redis.log")"
+        sleep 0.1
+    done
+
+    timeout 60 redis-cli -s "$redis" <ci/kv_commands.txt >"$scratch/theirs" 2>&1 || wrong "redis-cli to Redis"
+    timeout 60 redis-cli -p "$port" <ci/kv_commands.txt >"$scratch/ours" 2>&1 || wrong "redis-cli to kv"
+    diff "$scratch/theirs" "$scratch/ours" >>"$scratch/out" || wrong "other replies (>) than Redis's (<)"
+    [ "$(wc -l <"$scratch/ours")" -ge "$(grep -c . ci/kv_commands.txt)" ] || wrong "replies are missing"
+    # What is not the same on purpose.
+    redis-cli -p "$port" info >"$scratch/info"
+    grep -q '^connected_clients:1' "$scratch/info" || wrong "INFO does not count its client"
+    [ "$(redis-cli -p "$port" command count)" -ge 30 ] || wrong "COMMAND COUNT"
+    redis-cli -p "$port" command info get | grep -q readonly || wrong "COMMAND INFO"
+    [ "$(redis-cli -p "$port" client setinfo lib-name x)" = OK ] || wrong "CLIENT SETINFO"
+    redis-cli -p "$port" -3 --no-raw config get save | grep -q '^1# "save"' || wrong "a client that speaks RESP3"
+
+    local pipeline
+    for pipeline in 1 16; do
+        timeout 60 redis-benchmark -p "$port" -q --csv -n 50000 -r 1000 -P "$pipeline" \
+            -t ping,set,get,incr,mset >"$scratch/benchmark" 2>&1 || wrong "redis-benchmark -P $pipeline"
+        # A title, PING in two ways, and the others.
+        [ "$(grep -cE '^"[^"]+","[0-9.]+"' "$scratch/benchmark")" -eq 6 ] ||
+            wrong "redis-benchmark says $(cat "$scratch/benchmark")"
+        tail -n +2 "$scratch/benchmark" | cut -d, -f1,2 | sed "s/^/-P $pipeline: /"
+    done
+
+    timeout 120 python3 ci/kv_client.py "$address" "$server" "$redis" >>"$scratch/out" 2>&1 ||
+        wrong "the client found a fault"
+    local status=0
+    wait "$server" || status=$?
+    server=
+    [ "$status" -eq 0 ] || wrong "status $status"
+    prints 'no more connections'
+    prints 'all connections have ended'
+    kill "$reference"
+    wait "$reference" || true
+    reference=
 }
 
 # Against cat(1).

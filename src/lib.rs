@@ -44,7 +44,9 @@ pub use coring_io::streams::{
     IncompleteRead, LimitOverrun, Server, StreamReader, StreamWriter, open_connection,
     open_unix_connection, start_server, start_unix_server,
 };
-pub use coring_io::{fs, net, streams};
+#[cfg(feature = "hyper")]
+pub use coring_io::{HyperExecutor, HyperTimer};
+pub use coring_io::{PollStream, fs, net, streams};
 pub use coring_macros::{main, test};
 pub use coring_runtime::{
     AsCompleted, BufPool, BufResult, BufferCounts, Builder, Call, CancelScope, CancelToken,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::*;
 use coring::net::{TcpListener, TcpStream};
-use coring::{BufResult, Timers, create_task, sleep, wait_for, yield_now};
+use coring::{BufPool, BufResult, Timers, create_task, sleep, wait_for, yield_now};
 use counting::{Counting, live_bytes};
 
 #[global_allocator]
@@ -55,6 +55,8 @@ where
                 .collect::<Vec<_>>()
         });
         let mut servers = Vec::with_capacity(CONNECTIONS);
+        // The buffers are the runtime's, however many connections it has.
+        let _buffers = BufPool::current().expect("there are some");
         let before = live_bytes();
         for _ in 0..CONNECTIONS {
             let (stream, _) = listener.accept().await.expect("a client");

@@ -13,6 +13,11 @@ pub mod fs;
 pub mod net;
 pub mod streams;
 
+pub use poll_stream::PollStream;
+#[cfg(feature = "hyper")]
+pub use poll_stream::{HyperExecutor, HyperTimer};
+
 mod bufs;
 mod ops;
+mod poll_stream;
 mod transfer;

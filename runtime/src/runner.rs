@@ -122,7 +122,7 @@ impl Builder {
     }
 
     /// Provided buffers at first, by default 2, and at the most, by default 64 (64 MiB): 1 to
-    /// 32,768. More are made when they are in use, and kept. When there are no more to be had,
+    /// 32,768. More are made when they are in use, and freed again. When there are no more to be had,
     /// a receive that somebody waits for has memory of its own.
     pub fn buffer_count(mut self, count: u16, count_max: u16) -> Self {
         self.buffers.count_max = count_max.clamp(1, 1 << 15);

@@ -135,6 +135,35 @@ each_driver! {
         world.finish(runner);
     }
 
+    fn pool_grows_with_what_is_leased_and_shrinks_again(world) {
+        let (receiver, sender) = world.stream();
+        let mut runner = small(world.builder()).build().expect("a runner");
+        runner.run(async {
+            let mut receive = receive(receiver);
+            let mut leases = Vec::new();
+            for _ in 0..20 {
+                send(sender, &[7; 1_000]).await;
+                let mut received = 0;
+                while received < 1_000 {
+                    leases.push(receive.next().await.expect("bytes"));
+                    received += leases.last().map_or(0, |lease| lease.len());
+                }
+            }
+            let most = counts();
+            assert!(most.total >= 20, "{most:?}");
+            drop(leases);
+            for _ in 0..100 {
+                send(sender, &[7; 1_000]).await;
+                let mut received = 0;
+                while received < 1_000 {
+                    received += receive.next().await.expect("bytes").len();
+                }
+            }
+            assert!(counts().total <= 3, "{:?}", counts());
+        });
+        world.finish(runner);
+    }
+
     /// Where in a buffer the bytes of a completion are follows from the order of completions, not
     /// from the order in which they are looked at.
     fn connections_share_buffers_and_are_read_in_any_order(world) {

@@ -12,9 +12,11 @@
 //! loses nothing: the receive stays armed, and the next read finds what came.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::mem::replace;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use coring_runtime::{
     BufPool, BufResult, IoBufMut, Lease, Multishot, checkpoint, submit_multishot,
@@ -36,6 +38,20 @@ pub(crate) struct Receiver {
     armed: Armed,
 }
 
+/// A wait for the next bytes.
+struct Wait<'a> {
+    receiver: &'a mut Receiver,
+    pending: bool,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if self.pending {
+            self.receiver.leave();
+        }
+    }
+}
+
 enum Armed {
     Idle,
     Pool(Multishot<Receive>),
@@ -54,27 +70,49 @@ impl Receiver {
 
     /// The next bytes; none are the end of the stream.
     pub(crate) async fn receive(&mut self) -> io::Result<Lease> {
+        let mut wait = Wait {
+            receiver: self,
+            pending: false,
+        };
+        poll_fn(|cx| {
+            let polled = wait.receiver.poll_receive(cx);
+            wait.pending = polled.is_pending();
+            polled
+        })
+        .await
+    }
+
+    pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
         if !self.front.is_empty() {
             checkpoint()?;
-            return Ok(replace(&mut self.front, Lease::empty()));
+            return Poll::Ready(Ok(replace(&mut self.front, Lease::empty())));
         }
         loop {
-            if let Armed::Idle = self.armed {
-                self.arm();
-            }
             let (received, goes_on) = match &mut self.armed {
-                Armed::Pool(receive) => (receive.next().await, receive.is_armed()),
-                Armed::Own(receive) => (receive.next().await, receive.is_armed()),
-                Armed::Idle => unreachable!("it was armed above"),
+                Armed::Idle => {
+                    self.arm();
+                    continue;
+                }
+                Armed::Pool(receive) => (receive.poll_next(cx), receive.is_armed()),
+                Armed::Own(receive) => (receive.poll_next(cx), receive.is_armed()),
             };
             if !goes_on {
                 self.armed = Armed::Idle;
             }
             match received {
                 // Others took what there was: again, with a buffer if there is one by now.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Poll::Ready(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
                 received => return received,
             }
+        }
+    }
+
+    /// Nobody waits any more.
+    pub(crate) fn leave(&self) {
+        match &self.armed {
+            Armed::Idle => {}
+            Armed::Pool(receive) => receive.leave(),
+            Armed::Own(receive) => receive.leave(),
         }
     }
 

@@ -190,6 +190,37 @@ impl Sender {
         self.0.state.borrow_mut().high_water = bytes;
     }
 
+    pub(crate) fn high_water(&self) -> usize {
+        self.0.state.borrow().high_water
+    }
+
+    /// Whether a drain would not wait.
+    pub(crate) fn has_room(&self) -> bool {
+        self.0.drained.is_set()
+    }
+
+    /// What has become of the connection.
+    pub(crate) fn error(&self) -> io::Result<()> {
+        self.0.error()
+    }
+
+    /// [`drain`](Self::drain) and [`flush`](Self::flush), to be kept.
+    pub(crate) fn drained_later(&self) -> Pin<Box<dyn Future<Output = io::Result<()>>>> {
+        let outgoing = self.0.clone();
+        Box::pin(async move {
+            outgoing.wait(&outgoing.drained).await?;
+            outgoing.refusal()
+        })
+    }
+
+    pub(crate) fn flushed_later(&self) -> Pin<Box<dyn Future<Output = io::Result<()>>>> {
+        let outgoing = self.0.clone();
+        Box::pin(async move {
+            outgoing.wait(&outgoing.flushed).await?;
+            outgoing.refusal()
+        })
+    }
+
     /// Waits, if more is queued than the high-water mark, until a quarter of that is left.
     pub(crate) async fn drain(&self) -> io::Result<()> {
         self.0.wait(&self.0.drained).await?;
@@ -309,6 +340,10 @@ impl Outgoing {
             self.state.borrow_mut().wake_pump();
             event.wait().await?;
         }
+        self.error()
+    }
+
+    fn error(&self) -> io::Result<()> {
         match &self.state.borrow().error {
             Some(error) => Err(copy_of(error)),
             None => Ok(()),

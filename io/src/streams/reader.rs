@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::mem::{replace, take};
+use std::task::{Context, Poll, ready};
 
 use coring_runtime::{Lease, checkpoint};
 
@@ -14,6 +15,9 @@ const LEASE_BYTES_MAX: usize = u32::MAX as usize;
 
 /// No line is longer, whatever limit is set: with its separator it has to fit into a lease.
 const LIMIT_BYTES_MAX: usize = 1 << 31;
+
+/// Room that is kept for what comes in pieces.
+const KEPT_BYTES_MAX: usize = 256 * 1024;
 
 /// Reads lines, numbers of bytes, or whatever has come (asyncio's `StreamReader`).
 ///
@@ -49,7 +53,7 @@ pub struct StreamReader {
 }
 
 impl StreamReader {
-    pub(super) const fn new(receiver: Receiver) -> Self {
+    pub(crate) const fn new(receiver: Receiver) -> Self {
         Self {
             receiver,
             gathered: Vec::new(),
@@ -92,15 +96,38 @@ impl StreamReader {
     /// What recv(2) gives, again each time; [`Cancelled`](coring_runtime::Cancelled) if it is asked to
     /// stop, by a limit too.
     pub async fn fill(&mut self) -> io::Result<&[u8]> {
-        if self.eof {
+        if self.is_over() {
             checkpoint()?;
-            return Ok(self.buffer());
+            self.outcome()?;
+        } else {
+            let received = self.receiver.receive().await;
+            self.filled(received)?;
         }
-        if let Some(errno) = self.broken {
+        Ok(self.buffer())
+    }
+
+    /// [`fill`](Self::fill), for hand-written futures: a wait that is given up counts as one that waits.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_over() {
             checkpoint()?;
-            return Err(io::Error::from_raw_os_error(errno));
+            return Poll::Ready(self.outcome());
         }
-        let more = match self.receiver.receive().await {
+        let received = ready!(self.receiver.poll_receive(cx));
+        Poll::Ready(self.filled(received))
+    }
+
+    /// Whether nothing more will come.
+    const fn is_over(&self) -> bool {
+        self.eof || self.broken.is_some()
+    }
+
+    fn outcome(&self) -> io::Result<()> {
+        let broken = self.broken.map(io::Error::from_raw_os_error);
+        broken.map_or(Ok(()), Err)
+    }
+
+    fn filled(&mut self, received: io::Result<Lease>) -> io::Result<()> {
+        let more = match received {
             Ok(more) => more,
             Err(error) => {
                 self.broken = error.raw_os_error().filter(|&errno| !may_pass(errno));
@@ -116,7 +143,7 @@ impl StreamReader {
             self.gather();
             self.gathered.extend_from_slice(&more);
         }
-        Ok(self.buffer())
+        Ok(())
     }
 
     /// Puts what is unread where more can be put behind it.
@@ -150,8 +177,12 @@ impl StreamReader {
         );
         self.taken += n;
         if self.taken == self.gathered.len() {
-            self.gathered.clear();
             self.taken = 0;
+            if self.gathered.capacity() <= KEPT_BYTES_MAX {
+                self.gathered.clear();
+            } else {
+                self.gathered = Vec::new();
+            }
         }
     }
 

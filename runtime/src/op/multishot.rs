@@ -144,9 +144,10 @@ impl<O: Operation + Clone> Multishot<O> {
         .await
     }
 
-    /// Nobody waits any more: a request to stop that reached the wait is not the next one's.
+    /// Nobody waits any more, of those who have polled: a request to stop that reached the wait is not
+    /// the next one's. [`next`](Self::next) does this by itself.
     #[cold]
-    fn leave(&self) {
+    pub fn leave(&self) {
         if let Some(key) = self.armed {
             current::with_id(self.runtime, |owner: Option<&Runtime>| {
                 if let Some(owner) = owner {
@@ -158,8 +159,9 @@ impl<O: Operation + Clone> Multishot<O> {
 
     /// [`next`](Self::next), for hand-written futures.
     ///
-    /// A wait that is given up after it was pending still counts as one that waits: a request to
-    /// stop that comes then is returned by the next call, unless whoever made it (a limit) is over.
+    /// A wait that is given up after it was pending still counts as one that waits, unless
+    /// [`leave`](Self::leave) is called: a request to stop that comes then is returned by the next
+    /// call, unless whoever made it (a limit) is over.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<O::Output> {
         let shot = match self.armed {
             None => NextShot::Stopped,

@@ -35,10 +35,6 @@ impl Block {
     pub(super) const fn start(&self) -> NonNull<u8> {
         self.start
     }
-
-    pub(super) const fn bytes(&self) -> u32 {
-        self.bytes
-    }
 }
 
 impl Drop for Block {

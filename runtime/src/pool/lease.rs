@@ -143,7 +143,7 @@ impl Lease {
             Source::Pool(pool, bid) => {
                 let mut state = pool.0.borrow_mut();
                 // The pool sees that the block is shared when the last lease is back.
-                let block = state.block_of(bid);
+                let block = state.block_of(bid).clone();
                 state.release(bid);
                 let at = self.start.addr().get() - block.start().addr().get();
                 Bytes::from_owner(Detached { block, at, len })

@@ -11,7 +11,8 @@
 //!        └──────────────────────(4) last lease dropped───────────────────┘
 //! ```
 //!
-//! 1, 2: [`State::consume`], in the order of completions; 3, 4: [`State::release`]. Where buffers
+//! 1, 2: [`State::consume`], in the order of completions; 3, 4: [`State::release`], and in 4 it may be
+//! freed instead: then its number is vacant. Where buffers
 //! are used up piece by piece (incremental consumption, since Linux 6.12) the kernel says with each
 //! completion whether it goes on in the same one; elsewhere 1 and 2 are one. The range of a lease is
 //! its own from 1 on: the kernel writes behind it.
@@ -73,23 +74,27 @@ impl Config {
 /// do with every one, in `complete` and in `orphaned`: a completion that is dropped keeps its buffer.
 ///
 /// There are few buffers at first, so that they stay in the processor's cache; when they are in use
-/// the pool grows, to a limit (see [`Builder::buffer_count`](crate::Builder::buffer_count)).
+/// the pool grows, to a limit (see [`Builder::buffer_count`](crate::Builder::buffer_count)), and gives
+/// back what is not needed any more.
 #[derive(Clone)]
 pub struct BufPool(Rc<RefCell<State>>);
 
 pub(crate) struct State {
     ring: BufRing,
     buffers: Vec<Buffer>,
+    /// Numbers of buffers that there are no more.
+    vacant: Vec<u16>,
     group: u16,
     bytes: u32,
+    count: u16,
     count_max: u16,
     incremental: bool,
     counts: BufferCounts,
 }
 
 struct Buffer {
-    /// Shared with bytes that were detached.
-    block: Arc<Block>,
+    /// Shared with bytes that were detached; none if the number is vacant.
+    block: Option<Arc<Block>>,
     /// What the kernel has filled of it.
     used: u32,
     leases: u32,
@@ -140,13 +145,15 @@ impl BufPool {
         let mut state = State {
             ring,
             buffers: Vec::new(),
+            vacant: Vec::new(),
             group,
             bytes,
+            count: config.count.saturating_mul(share),
             count_max: config.count_max.saturating_mul(share).min(places),
             incremental,
             counts: BufferCounts::default(),
         };
-        state.grow(config.count.saturating_mul(share).into());
+        state.grow(state.count.into());
         Ok(Self(Rc::new(RefCell::new(state))))
     }
 
@@ -165,7 +172,7 @@ impl BufPool {
     pub fn has_free(&self) -> bool {
         let mut state = self.0.borrow_mut();
         if state.counts.free == 0 {
-            let by = state.buffers.len().max(1);
+            let by = state.total().max(1);
             state.grow(by);
         }
         state.counts.free > 0
@@ -174,7 +181,7 @@ impl BufPool {
     /// Whether the pool cannot grow any more.
     pub fn is_full(&self) -> bool {
         let state = self.0.borrow();
-        state.buffers.len() >= usize::from(state.count_max)
+        state.total() >= state.count_max.into()
     }
 
     /// What the kernel received, of a request that named this pool. Empty at the end of a stream.
@@ -206,7 +213,7 @@ impl BufPool {
     pub(crate) fn counts(&self) -> BufferCounts {
         let state = self.0.borrow();
         BufferCounts {
-            total: state.buffers.len(),
+            total: state.total(),
             ..state.counts
         }
     }
@@ -241,7 +248,7 @@ impl State {
         let at = buffer.used;
         buffer.used += res.max(0) as u32;
         assert!(
-            buffer.used <= buffer.block.bytes(),
+            buffer.used <= self.bytes,
             "the kernel used more of a buffer than there is"
         );
         buffer.leases += 1;
@@ -250,7 +257,7 @@ impl State {
             buffer.in_ring = false;
             self.counts.free -= 1;
             if self.counts.free < FREE_MIN {
-                let by = self.buffers.len();
+                let by = self.total();
                 self.grow(by);
             }
         }
@@ -258,10 +265,9 @@ impl State {
     }
 
     fn start_of(&self, bid: u16, at: u32) -> NonNull<u8> {
-        let block = &self.buffers[usize::from(bid)].block;
-        assert!(at <= block.bytes());
+        assert!(at <= self.bytes);
         // SAFETY: within the block.
-        unsafe { block.start().add(at as usize) }
+        unsafe { self.block_of(bid).start().add(at as usize) }
     }
 
     /// Another lease on the same buffer.
@@ -276,41 +282,64 @@ impl State {
         buffer.leases -= 1;
         self.counts.leases -= 1;
         if buffer.leases == 0 && !buffer.in_ring {
+            self.come_back(bid);
+        }
+    }
+
+    /// A buffer is used up and given back.
+    fn come_back(&mut self, bid: u16) {
+        let total = self.total();
+        // After a burst: at most half of them are kept for the next one.
+        if total > self.count.into() && self.counts.free > total / 2 {
+            self.buffers[usize::from(bid)].block = None;
+            self.vacant.push(bid);
+        } else {
             self.provide(bid);
         }
+    }
+
+    /// Buffers that there are.
+    fn total(&self) -> usize {
+        self.buffers.len() - self.vacant.len()
     }
 
     /// Has the kernel fill a buffer from its start.
     fn provide(&mut self, bid: u16) {
         let buffer = &mut self.buffers[usize::from(bid)];
-        // Somebody has detached bytes of it: they keep it.
-        if Arc::get_mut(&mut buffer.block).is_none() {
-            buffer.block = Arc::new(Block::new(self.bytes));
+        let own = |block: &mut Arc<Block>| Arc::get_mut(block).is_some();
+        if !buffer.block.as_mut().is_some_and(own) {
+            // A new one, or somebody has detached bytes of it: they keep it.
+            buffer.block = Some(Arc::new(Block::new(self.bytes)));
         }
+        let start = buffer.block.as_ref().map(|block| block.start().as_ptr());
+        let start = start.expect("it is there now");
+        self.ring.push(start, self.bytes, bid);
         buffer.used = 0;
         buffer.in_ring = true;
         self.counts.free += 1;
-        let start = buffer.block.start().as_ptr();
-        self.ring.push(start, self.bytes, bid);
     }
 
     #[cold]
     fn grow(&mut self, by: usize) {
-        let until = (self.buffers.len() + by).min(self.count_max.into());
-        while self.buffers.len() < until {
-            let bid = self.buffers.len() as u16;
-            self.buffers.push(Buffer {
-                block: Arc::new(Block::new(self.bytes)),
-                used: 0,
-                leases: 0,
-                in_ring: false,
+        let until = (self.total() + by).min(self.count_max.into());
+        while self.total() < until {
+            let bid = self.vacant.pop().unwrap_or_else(|| {
+                self.buffers.push(Buffer {
+                    block: None,
+                    used: 0,
+                    leases: 0,
+                    in_ring: false,
+                });
+                (self.buffers.len() - 1) as u16
             });
             self.provide(bid);
         }
     }
 
-    fn block_of(&self, bid: u16) -> Arc<Block> {
-        self.buffers[usize::from(bid)].block.clone()
+    /// The memory of a buffer of which there is a lease.
+    fn block_of(&self, bid: u16) -> &Arc<Block> {
+        let block = self.buffers[usize::from(bid)].block.as_ref();
+        block.expect("a buffer that is leased is there")
     }
 }
 

@@ -1,0 +1,324 @@
+//! A stream with poll functions, for crates that are written against those.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use coring_runtime::checkpoint;
+
+use crate::net::send::Sender;
+use crate::net::{Kind, Stream};
+use crate::streams::StreamReader;
+
+/// A connection for crates that poll: `futures_io` and `tokio::io`'s `AsyncRead` and `AsyncWrite`,
+/// and hyper's `rt::Read` and `rt::Write`, each with the feature `futures-io`, `tokio` or `hyper`.
+///
+/// The operations are in here and not in a future, so a read that is polled and given up loses
+/// nothing. What is written is copied and sent in the background; a flush waits until the kernel has
+/// it.
+pub struct PollStream {
+    reader: StreamReader,
+    sender: Sender,
+    waiting: Option<(Goal, Waiting)>,
+}
+
+type Waiting = Pin<Box<dyn Future<Output = io::Result<()>>>>;
+
+/// What is waited for of the sender.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Room,
+    Flushed,
+}
+
+impl<K: Kind> Stream<K> {
+    /// The connection for crates that poll.
+    pub fn into_poll(self) -> PollStream {
+        let (fd, receiver) = self.into_parts();
+        PollStream {
+            reader: StreamReader::new(receiver),
+            sender: Sender::new(fd),
+            waiting: None,
+        }
+    }
+}
+
+impl PollStream {
+    /// What has come and is unread; waits for some. Nothing is the end of the stream.
+    ///
+    /// # Errors
+    /// What recv(2) gives; [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a
+    /// limit too.
+    pub fn poll_fill_buf(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        if self.reader.buffer().is_empty() {
+            ready!(self.reader.poll_fill(cx))?;
+        } else {
+            checkpoint()?;
+        }
+        Poll::Ready(Ok(self.reader.buffer()))
+    }
+
+    /// Forgets the first `n` bytes of what is unread.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[track_caller]
+    pub fn consume(&mut self, n: usize) {
+        self.reader.consume(n);
+    }
+
+    /// Takes bytes to be sent, unless more than 64 KiB wait for that already.
+    ///
+    /// # Errors
+    /// What send(2) gave, now or before; [`Cancelled`](coring_runtime::Cancelled) if it is asked to
+    /// stop, by a limit too.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_until(Goal::Room, cx))?;
+        let n = bytes.len().min(self.sender.high_water().max(1));
+        self.sender.write(&bytes[..n]);
+        Poll::Ready(Ok(n))
+    }
+
+    /// Waits until the kernel has all that was written.
+    ///
+    /// # Errors
+    /// As [`poll_write`](Self::poll_write).
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_until(Goal::Flushed, cx)
+    }
+
+    /// Ends what the peer reads, after what was written.
+    ///
+    /// # Errors
+    /// As [`poll_write`](Self::poll_write).
+    pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sender.write_eof();
+        self.poll_until(Goal::Flushed, cx)
+    }
+
+    fn poll_until(&mut self, goal: Goal, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wait = match &mut self.waiting {
+            Some((at, wait)) if *at == goal => wait,
+            _ => {
+                let wait = match goal {
+                    Goal::Room if self.sender.has_room() => {
+                        checkpoint()?;
+                        return Poll::Ready(self.sender.error());
+                    }
+                    Goal::Flushed if self.sender.buffered() == 0 => {
+                        checkpoint()?;
+                        return Poll::Ready(self.sender.error());
+                    }
+                    Goal::Room => self.sender.drained_later(),
+                    Goal::Flushed => self.sender.flushed_later(),
+                };
+                &mut self.waiting.insert((goal, wait)).1
+            }
+        };
+        let waited = ready!(wait.as_mut().poll(cx));
+        self.waiting = None;
+        Poll::Ready(waited)
+    }
+}
+
+impl fmt::Debug for PollStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PollStream")
+            .field("unread", &self.reader.buffer().len())
+            .field("buffered", &self.sender.buffered())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "futures-io")]
+mod futures {
+    use super::*;
+
+    impl futures_io::AsyncRead for PollStream {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            let this = self.get_mut();
+            let unread = ready!(this.poll_fill_buf(cx))?;
+            let n = unread.len().min(buf.len());
+            buf[..n].copy_from_slice(&unread[..n]);
+            this.consume(n);
+            Poll::Ready(Ok(n))
+        }
+    }
+
+    impl futures_io::AsyncBufRead for PollStream {
+        fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+            self.get_mut().poll_fill_buf(cx)
+        }
+
+        fn consume(self: Pin<&mut Self>, n: usize) {
+            self.get_mut().consume(n);
+        }
+    }
+
+    impl futures_io::AsyncWrite for PollStream {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.get_mut().poll_write(cx, buf)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.get_mut().poll_flush(cx)
+        }
+
+        fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.get_mut().poll_close(cx)
+        }
+    }
+}
+
+#[cfg(feature = "tokio")]
+mod tokio_io {
+    use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+
+    use super::*;
+
+    impl AsyncRead for PollStream {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let this = self.get_mut();
+            let unread = ready!(this.poll_fill_buf(cx))?;
+            let n = unread.len().min(buf.remaining());
+            buf.put_slice(&unread[..n]);
+            this.consume(n);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncBufRead for PollStream {
+        fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+            self.get_mut().poll_fill_buf(cx)
+        }
+
+        fn consume(self: Pin<&mut Self>, n: usize) {
+            self.get_mut().consume(n);
+        }
+    }
+
+    impl AsyncWrite for PollStream {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.get_mut().poll_write(cx, buf)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.get_mut().poll_flush(cx)
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.get_mut().poll_close(cx)
+        }
+    }
+}
+
+#[cfg(feature = "hyper")]
+mod hyper_rt {
+    use std::future::Future;
+    use std::time::{Duration, Instant};
+
+    use coring_runtime::{Timer, create_task};
+    use futures_channel::oneshot;
+    use hyper::rt;
+
+    use super::*;
+
+    impl rt::Read for PollStream {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            mut buf: rt::ReadBufCursor<'_>,
+        ) -> Poll<io::Result<()>> {
+            let this = self.get_mut();
+            let unread = ready!(this.poll_fill_buf(cx))?;
+            let n = unread.len().min(buf.remaining());
+            buf.put_slice(&unread[..n]);
+            this.consume(n);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl rt::Write for PollStream {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.get_mut().poll_write(cx, buf)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.get_mut().poll_flush(cx)
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.get_mut().poll_close(cx)
+        }
+    }
+
+    /// hyper's tasks are the runtime's.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct HyperExecutor;
+
+    impl<F: Future + 'static> rt::Executor<F> for HyperExecutor {
+        fn execute(&self, future: F) {
+            create_task(async move { drop(future.await) });
+        }
+    }
+
+    /// hyper's timeouts are the runtime's.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct HyperTimer;
+
+    /// Hears of the end of a task that sleeps: hyper wants it to be for any thread.
+    struct Slept(oneshot::Receiver<()>);
+
+    impl Future for Slept {
+        type Output = ();
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+            Pin::new(&mut self.0).poll(cx).map(drop)
+        }
+    }
+
+    impl rt::Sleep for Slept {}
+
+    impl rt::Timer for HyperTimer {
+        fn sleep(&self, duration: Duration) -> Pin<Box<dyn rt::Sleep>> {
+            let (mut sender, receiver) = oneshot::channel();
+            create_task(async move {
+                let timer = std::pin::pin!(Timer::after(duration));
+                let slept = futures_util::future::select(timer, sender.cancellation()).await;
+                drop(slept); // Whoever waited has left, or is to be told:
+                let _ = sender.send(());
+            });
+            Box::pin(Slept(receiver))
+        }
+
+        fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn rt::Sleep>> {
+            #[expect(clippy::disallowed_methods, reason = "hyper's deadlines are std's")]
+            let now = Instant::now();
+            self.sleep(deadline.saturating_duration_since(now))
+        }
+    }
+}
+
+#[cfg(feature = "hyper")]
+pub use hyper_rt::{HyperExecutor, HyperTimer};
