@@ -134,6 +134,14 @@ impl<K: Kind> Listener<K> {
         }
     }
 
+    /// Closes it, and what nobody has claimed. When this is done the address is free: a drop leaves
+    /// the descriptor with the operation until the kernel has let go.
+    pub(crate) async fn close(self) {
+        let Self { fd, accept, .. } = self;
+        drop(fd);
+        drop(accept.finish().await);
+    }
+
     /// The address that it listens on.
     ///
     /// # Errors

@@ -22,7 +22,9 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use coring_runtime::sync::Event;
-use coring_runtime::{BufResult, Lease, Task, checkpoint, is_cancelled, submit};
+use coring_runtime::{
+    BufResult, Instant, Lease, Task, TaskRef, Timer, checkpoint, is_cancelled, submit,
+};
 
 use super::stream::shut_down;
 use crate::ops::{SendBatch, SharedFd};
@@ -95,17 +97,21 @@ struct State {
     high_water: usize,
     spare: Vec<u8>,
     error: Option<io::Error>,
+    /// Something was written behind the end.
+    refused: bool,
     /// What is asked for, and what has been done of it.
     end: End,
     ended: End,
     pump: Pump,
+    task: Option<TaskRef>,
     /// Nobody writes any more.
     left: bool,
 }
 
 /// The task that sends.
 enum Pump {
-    /// Nothing was ever written.
+    /// Nothing was written, or it was asked to stop when there was nothing left to send: the next
+    /// write makes one.
     None,
     /// Ready to run, or waiting for the kernel.
     Running,
@@ -125,9 +131,11 @@ impl Sender {
                 high_water: HIGH_WATER_BYTES,
                 spare: Vec::new(),
                 error: None,
+                refused: false,
                 end: End::No,
                 ended: End::No,
                 pump: Pump::None,
+                task: None,
                 left: false,
             }),
             drained: Event::new(),
@@ -144,6 +152,7 @@ impl Sender {
     pub(crate) fn write(&self, bytes: &[u8]) {
         let mut state = self.0.state.borrow_mut();
         if bytes.is_empty() || !state.takes_more() {
+            state.refused |= !bytes.is_empty();
             return;
         }
         if let Some(Chunk::Copied(last, _)) = state.queue.back_mut() {
@@ -161,6 +170,7 @@ impl Sender {
         let mut state = self.0.state.borrow_mut();
         let len = chunk.bytes().len();
         if len == 0 || !state.takes_more() {
+            state.refused |= len > 0;
             return;
         }
         state.queue.push_back(chunk);
@@ -169,7 +179,11 @@ impl Sender {
 
     /// Bytes that wait to be sent, or are being sent.
     pub(crate) fn buffered(&self) -> usize {
-        self.0.state.borrow().bytes
+        let mut state = self.0.state.borrow_mut();
+        if state.bytes > 0 {
+            state.wake_pump(); // A silent send may be over: then less the next time.
+        }
+        state.bytes
     }
 
     pub(crate) fn set_high_water(&self, bytes: usize) {
@@ -193,22 +207,30 @@ impl Sender {
     /// [`drain`](Self::drain) and [`flush`](Self::flush), to be kept.
     pub(crate) fn drained_later(&self) -> Pin<Box<dyn Future<Output = io::Result<()>>>> {
         let outgoing = self.0.clone();
-        Box::pin(async move { outgoing.wait(&outgoing.drained).await })
+        Box::pin(async move {
+            outgoing.wait(&outgoing.drained).await?;
+            outgoing.refusal()
+        })
     }
 
     pub(crate) fn flushed_later(&self) -> Pin<Box<dyn Future<Output = io::Result<()>>>> {
         let outgoing = self.0.clone();
-        Box::pin(async move { outgoing.wait(&outgoing.flushed).await })
+        Box::pin(async move {
+            outgoing.wait(&outgoing.flushed).await?;
+            outgoing.refusal()
+        })
     }
 
     /// Waits, if more is queued than the high-water mark, until a quarter of that is left.
     pub(crate) async fn drain(&self) -> io::Result<()> {
-        self.0.wait(&self.0.drained).await
+        self.0.wait(&self.0.drained).await?;
+        self.0.refusal()
     }
 
     /// Waits until all that was written has been sent.
     pub(crate) async fn flush(&self) -> io::Result<()> {
-        self.0.wait(&self.0.flushed).await
+        self.0.wait(&self.0.flushed).await?;
+        self.0.refusal()
     }
 
     /// Ends what the peer reads, after what was written.
@@ -225,6 +247,11 @@ impl Sender {
     pub(crate) fn abort(&self) {
         let error = io::Error::new(io::ErrorKind::ConnectionAborted, "the writer was aborted");
         self.0.fail(error);
+        // It may be in a send to a peer that does not read.
+        let task = self.0.state.borrow().task.clone();
+        if let Some(task) = task {
+            task.cancel();
+        }
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -292,9 +319,13 @@ impl Outgoing {
         if let Pump::None = state.pump {
             state.pump = Pump::Running;
             drop(state);
-            let _detached = Task::builder()
+            let task = Task::builder()
                 .name("stream writer")
                 .spawn(pump(this.clone()));
+            // Unless the runtime is ending, and has dropped it.
+            if !task.done() {
+                this.state.borrow_mut().task = Some(task.as_ref());
+            }
         } else {
             state.wake_pump();
         }
@@ -317,6 +348,14 @@ impl Outgoing {
             Some(error) => Err(copy_of(error)),
             None => Ok(()),
         }
+    }
+
+    fn refusal(&self) -> io::Result<()> {
+        if self.state.borrow().refused {
+            let text = "what was written after the end of the stream goes nowhere";
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, text));
+        }
+        Ok(())
     }
 
     /// Takes a batch from the queue, or says what else there is to do.
@@ -366,6 +405,11 @@ impl Outgoing {
             }
         };
         let mut state = self.state.borrow_mut();
+        if state.error.is_some() {
+            // Aborted meanwhile: what was sent of it is not counted any more.
+            batch.clear();
+            return false;
+        }
         state.bytes -= n;
         let mut gone = 0;
         while let Some(chunk) = batch.get(gone)
@@ -414,52 +458,60 @@ impl Outgoing {
         self.closed.set();
     }
 
-    /// Until somebody wakes the task: who writes or waits, or a send that did not do all.
-    async fn park(&self) {
+    /// Until somebody wakes the task: who writes or waits, or a send that did not do all. Gives
+    /// whether it was asked to stop.
+    async fn park(&self) -> bool {
+        // Never comes: it is how a request to stop reaches a task that waits for nothing else.
+        let mut never = Timer::at(Instant::FAR_FUTURE);
         let mut parked = false;
         poll_fn(|cx| {
+            let asked = Pin::new(&mut never).poll(cx).is_ready();
             let mut state = self.state.borrow_mut();
-            if replace(&mut parked, true) {
+            if replace(&mut parked, true) || asked {
                 state.pump = Pump::Running;
-                return Poll::Ready(());
+                return Poll::Ready(asked);
             }
             state.pump = Pump::Parked(cx.waker().clone());
             Poll::Pending
         })
-        .await;
+        .await
     }
 }
 
-/// Sends what is written, until the connection is over.
+/// Sends what is written, until the connection is over, or until there is nothing left to send for
+/// one that was asked to stop.
 async fn pump(outgoing: Rc<Outgoing>) {
     let pump = Pumping(outgoing);
     let outgoing = &*pump.0;
     let mut batch = Vec::new();
     let mut waits = false;
+    let mut asked = false;
     loop {
         match outgoing.next(&mut batch) {
             Step::Send => {
                 let fd = outgoing.fd.clone();
                 let chunks = take(&mut batch);
                 let mut send = submit(SendBatch { fd, chunks, waits });
-                if !waits && outgoing.is_quiet() {
+                if !waits && !asked && outgoing.is_quiet() {
                     poll_fn(|cx| {
                         send.start(cx);
                         Poll::Ready(())
                     })
                     .await;
-                    outgoing.park().await;
+                    asked = outgoing.park().await;
                 }
                 let BufResult(result, chunks) = send.await;
                 batch = chunks;
+                asked |= result.as_ref().is_err_and(|error| is_cancelled(error));
                 waits = outgoing.sent(result, &mut batch);
             }
             Step::ShutDown(how) => match shut_down(&outgoing.fd, how).await {
-                Err(error) if is_cancelled(&error) => {}
+                Err(error) if is_cancelled(&error) => asked = true,
                 // The peer has reset it: nothing is left to shut down.
                 _ => outgoing.has_ended(how),
             },
-            Step::Park => outgoing.park().await,
+            Step::Park if asked => return,
+            Step::Park => asked = outgoing.park().await,
             Step::Leave => return,
         }
     }
@@ -481,14 +533,24 @@ struct Pumping(Rc<Outgoing>);
 impl Drop for Pumping {
     fn drop(&mut self) {
         let outgoing = &self.0;
-        if outgoing.state.borrow().bytes > 0 {
+        let mut state = outgoing.state.borrow_mut();
+        let has_failed = state.error.is_some();
+        let is_over = has_failed || state.ended == End::Closed;
+        let is_whole = state.bytes == 0 && state.ended >= state.end;
+        state.pump = if is_over || !is_whole {
+            Pump::Over
+        } else {
+            Pump::None
+        };
+        let task = state.task.take();
+        drop(state);
+        drop(task);
+        if !is_over && !is_whole {
             outgoing.fail(io::Error::new(
                 io::ErrorKind::NotConnected,
                 "the runtime ended before all was sent",
             ));
         }
-        outgoing.state.borrow_mut().pump = Pump::Over;
-        outgoing.tell_all();
     }
 }
 

@@ -10,6 +10,12 @@ use coring_runtime::{Lease, checkpoint};
 use super::{IncompleteRead, LIMIT_BYTES, LimitOverrun};
 use crate::net::receive::Receiver;
 
+/// What a lease can hold.
+const LEASE_BYTES_MAX: usize = u32::MAX as usize;
+
+/// No line is longer, whatever limit is set: with its separator it has to fit into a lease.
+const LIMIT_BYTES_MAX: usize = 1 << 31;
+
 /// Room that is kept for what comes in pieces.
 const KEPT_BYTES_MAX: usize = 256 * 1024;
 
@@ -41,6 +47,8 @@ pub struct StreamReader {
     /// and else in one piece, here.
     piece: Lease,
     eof: bool,
+    /// The error by which the connection broke. The kernel tells it once, and the end after that.
+    broken: Option<i32>,
     limit: usize,
 }
 
@@ -52,18 +60,19 @@ impl StreamReader {
             taken: 0,
             piece: Lease::empty(),
             eof: false,
+            broken: None,
             limit: LIMIT_BYTES,
         }
     }
 
     /// How long what [`readuntil`](Self::readuntil) and [`readline`](Self::readline) give may be, in
-    /// bytes, without the separator; by default 64 KiB.
+    /// bytes, without the separator; by default 64 KiB, and never more than 2 GiB.
     ///
     /// # Panics
     /// If it is 0.
     pub fn set_limit(&mut self, bytes: usize) {
         assert!(bytes > 0, "a limit of no bytes");
-        self.limit = bytes;
+        self.limit = bytes.min(LIMIT_BYTES_MAX);
     }
 
     /// What has come and is unread.
@@ -84,30 +93,47 @@ impl StreamReader {
     /// Cancel safe: dropping this before it completes has no effect.
     ///
     /// # Errors
-    /// What recv(2) gives; [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a
-    /// limit too.
+    /// What recv(2) gives, again each time; [`Cancelled`](coring_runtime::Cancelled) if it is asked to
+    /// stop, by a limit too.
     pub async fn fill(&mut self) -> io::Result<&[u8]> {
-        if self.eof {
+        if self.is_over() {
             checkpoint()?;
+            self.outcome()?;
         } else {
-            let more = self.receiver.receive().await?;
-            self.filled(more);
+            let received = self.receiver.receive().await;
+            self.filled(received)?;
         }
         Ok(self.buffer())
     }
 
     /// [`fill`](Self::fill), for hand-written futures: a wait that is given up counts as one that waits.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.eof {
+        if self.is_over() {
             checkpoint()?;
-        } else {
-            let more = ready!(self.receiver.poll_receive(cx))?;
-            self.filled(more);
+            return Poll::Ready(self.outcome());
         }
-        Poll::Ready(Ok(()))
+        let received = ready!(self.receiver.poll_receive(cx));
+        Poll::Ready(self.filled(received))
     }
 
-    fn filled(&mut self, more: Lease) {
+    /// Whether nothing more will come.
+    const fn is_over(&self) -> bool {
+        self.eof || self.broken.is_some()
+    }
+
+    fn outcome(&self) -> io::Result<()> {
+        let broken = self.broken.map(io::Error::from_raw_os_error);
+        broken.map_or(Ok(()), Err)
+    }
+
+    fn filled(&mut self, received: io::Result<Lease>) -> io::Result<()> {
+        let more = match received {
+            Ok(more) => more,
+            Err(error) => {
+                self.broken = error.raw_os_error().filter(|&errno| !may_pass(errno));
+                return Err(error);
+            }
+        };
         if more.is_empty() {
             self.eof = true;
         } else if self.buffer().is_empty() {
@@ -117,6 +143,7 @@ impl StreamReader {
             self.gather();
             self.gathered.extend_from_slice(&more);
         }
+        Ok(())
     }
 
     /// Puts what is unread where more can be put behind it.
@@ -193,7 +220,7 @@ impl StreamReader {
         } else {
             checkpoint()?;
         }
-        let n = n.min(self.buffer().len());
+        let n = n.min(self.buffer().len()).min(LEASE_BYTES_MAX);
         Ok(self.take(n))
     }
 
@@ -210,8 +237,7 @@ impl StreamReader {
             self.fill().await?;
         }
         checkpoint()?;
-        self.gather();
-        Ok(take(&mut self.gathered))
+        Ok(self.take_all())
     }
 
     /// Takes exactly `n` bytes.
@@ -221,9 +247,14 @@ impl StreamReader {
     /// Cancel safe: dropping this before it completes has no effect: what has come is still unread.
     ///
     /// # Errors
-    /// [`IncompleteRead`] with what came if the stream ends first; else as [`fill`](Self::fill).
+    /// [`IncompleteRead`] with what came if the stream ends first; `InvalidInput` for 4 GiB or more,
+    /// which no lease can hold; else as [`fill`](Self::fill).
     pub async fn readexactly(&mut self, n: usize) -> io::Result<Lease> {
         checkpoint()?;
+        if n > LEASE_BYTES_MAX {
+            let text = format!("{n} bytes cannot be read at once");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         while self.buffer().len() < n {
             if self.eof {
                 return Err(self.incomplete(Some(n)));
@@ -330,14 +361,26 @@ impl StreamReader {
     }
 
     fn incomplete(&mut self, expected: Option<usize>) -> io::Error {
-        let rest = self.buffer().len();
-        IncompleteRead::error(self.take(rest).to_vec(), expected)
+        IncompleteRead::error(self.take_all(), expected)
+    }
+
+    fn take_all(&mut self) -> Vec<u8> {
+        self.gather();
+        take(&mut self.gathered)
     }
 
     /// Whether the stream has ended and everything was read.
     pub fn at_eof(&self) -> bool {
         self.eof && self.buffer().is_empty()
     }
+}
+
+/// Whether a receive may do better the next time.
+const fn may_pass(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM
+    )
 }
 
 /// The separator that ends first, from `from` on: where it begins and ends.

@@ -11,14 +11,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use coring_runtime::sync::Event;
-use coring_runtime::{Failure, Task, TaskRef, checkpoint, create_task, is_cancelled, yield_now};
+use coring_runtime::{
+    Failure, Task, TaskRef, checkpoint, create_task, is_cancelled, shielded, submit, yield_now,
+};
 use coring_timer::timeout;
 use slab::Slab;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{LIMIT_BYTES, StreamReader, StreamWriter};
 use crate::net::{
     Kind, Listener, SocketOptions, Stream, ToHost, ToUnixAddr, UnixListener, lookup_host,
 };
+use crate::ops::Turn;
 
 /// For how long nothing is accepted when there are no descriptors or no memory left, unless a
 /// connection ends: as asyncio's servers.
@@ -74,7 +78,7 @@ where
 }
 
 /// [`start_server`] for a path, or a name, of this machine. A socket that nobody listens on any more
-/// is taken over from an earlier server; the file is removed when the server closes, if it is still
+/// is taken over from an earlier server, which asyncio does with any; the file is removed when the server closes, if it is still
 /// its own.
 ///
 /// # Cancel safety
@@ -83,7 +87,7 @@ where
 ///
 /// # Errors
 /// `InvalidInput` for a bad address; what socket(2), bind(2) and listen(2) give, such as `AddrInUse`
-/// for a file that is no socket; [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a
+/// for a file that is no socket, or is somebody's; [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a
 /// limit too.
 pub async fn start_unix_server<F, R>(addr: impl ToUnixAddr, handler: F) -> io::Result<Server>
 where
@@ -215,8 +219,10 @@ impl ServerBuilder {
         checkpoint()?;
         let addr = addr.to_unix_addr()?;
         let path = addr.as_pathname();
-        if let Some(path) = path {
-            remove_left_over(path);
+        if let Some(path) = path
+            && is_left_over(path)
+        {
+            let _ = std::fs::remove_file(path); // Binding says why, if it stays.
         }
         let listener = UnixListener::bind(&addr)?;
         let file = path.and_then(File::of);
@@ -250,15 +256,19 @@ impl ServerBuilder {
         serving.idle.set();
         let handler = Rc::new(handler);
         let mut addrs = Vec::new();
-        let accepts = listeners.into_iter().map(|listener| {
+        let mut accepts = Vec::new();
+        for listener in listeners {
             addrs.extend(listener.local_addr().ok().and_then(|addr| K::inet(&addr)));
             serving.listening.set(serving.listening.get() + 1);
             let accept = accept(serving.clone(), listener, handler.clone());
             let task = Task::builder().name("server").spawn(accept);
-            task.as_ref()
-        });
+            accepts.push(task.as_ref());
+        }
+        if accepts.is_empty() {
+            serving.closed.set();
+        }
         Server {
-            accepts: accepts.collect(),
+            accepts,
             serving,
             addrs,
             file: None,
@@ -354,7 +364,7 @@ impl Server {
         }
     }
 
-    /// Waits until it is closed, and all connections have ended.
+    /// Waits until it is closed, and all connections have ended. Then its addresses are free.
     ///
     /// # Cancel safety
     ///
@@ -384,7 +394,8 @@ impl Server {
     }
 
     /// Ends it: listens no more, gives the connections `grace` to end; then asks them to stop, twice,
-    /// and gives them `grace` each time; then drops them. Gives how many had to be asked.
+    /// and gives them `grace` each time; then drops them. Gives how many had to be asked. What they have
+    /// written is still sent. The addresses are free then.
     ///
     /// A request to stop goes on to the connections at once.
     ///
@@ -411,6 +422,8 @@ impl Server {
         for (_, task) in left {
             task.abort();
         }
+        // Soon: the kernel lets go of what listened. A request to stop has been heard by now.
+        outcome = outcome.and(shielded(self.serving.closed.wait()).await);
         outcome.map(|()| asked)
     }
 }
@@ -443,10 +456,23 @@ impl Serving {
         timeout(span, self.idle.wait()).await.unwrap_or(Ok(()))
     }
 
+    /// Waits until one more connection can be served.
+    async fn room(&self) -> io::Result<()> {
+        while self.connections.borrow().len() >= self.builder.connections_max {
+            self.ended_one.clear();
+            self.ended_one.wait().await?;
+        }
+        Ok(())
+    }
+
     /// Waits until a connection ends, or the span has passed.
     async fn room_within(&self, span: Duration) -> io::Result<()> {
         self.ended_one.clear();
-        timeout(span, self.ended_one.wait()).await.unwrap_or(Ok(()))
+        timeout(span, self.ended_one.wait())
+            .await
+            .unwrap_or(Ok(()))?;
+        // Its descriptor is closed when the kernel has let go of it.
+        submit(Turn).await
     }
 }
 
@@ -460,13 +486,6 @@ where
     let _listening = Listening(serving.clone());
     let mut accepted = 0;
     let stopped = loop {
-        if serving.connections.borrow().len() >= serving.builder.connections_max {
-            serving.ended_one.clear();
-            if let Err(stopped) = serving.ended_one.wait().await {
-                break stopped;
-            }
-            continue;
-        }
         accepted += 1;
         if accepted % ACCEPTS_MAX == 0
             && let Err(stopped) = yield_now().await
@@ -474,7 +493,13 @@ where
             break stopped;
         }
         match listener.accept().await {
-            Ok((stream, _)) => serve_one(&serving, stream, handler.clone()),
+            Ok((stream, _)) => {
+                // Only now: others may have waited for a connection when there was room for one.
+                if let Err(stopped) = serving.room().await {
+                    break stopped;
+                }
+                serve_one(&serving, stream, handler.clone());
+            }
             Err(error) if is_shortage(&error) => {
                 serving.report(ServerReport::Paused(&error));
                 if let Err(stopped) = serving.room_within(PAUSE).await {
@@ -488,6 +513,7 @@ where
     if !is_cancelled(&stopped) {
         serving.report(ServerReport::Failed(&stopped));
     }
+    listener.close().await;
 }
 
 /// Whether it may get better by itself.
@@ -583,11 +609,19 @@ impl File {
     }
 }
 
-/// A socket that an earlier server has left. What is no socket stays, and binding fails.
-fn remove_left_over(path: &Path) {
+/// Whether it is a socket that an earlier server has left. What is no socket stays, and so does one
+/// that somebody listens on: that one sees a connection that is closed at once.
+fn is_left_over(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     let metadata = path.symlink_metadata();
-    if metadata.is_ok_and(|metadata| metadata.file_type().is_socket()) {
-        let _ = std::fs::remove_file(path); // Binding says why, if it stays.
+    if !metadata.is_ok_and(|metadata| metadata.file_type().is_socket()) {
+        return false;
     }
+    let refused = || {
+        // Never waits: a backlog that is full is somebody's.
+        let kind = Type::STREAM.cloexec().nonblocking();
+        let probe = Socket::new(Domain::UNIX, kind, None)?;
+        probe.connect(&SockAddr::unix(path)?)
+    };
+    refused().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }

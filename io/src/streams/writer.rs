@@ -13,7 +13,7 @@ use crate::ops::SharedFd;
 /// Writes without waiting; what is written is sent in the background (asyncio's `StreamWriter`).
 ///
 /// What a task writes until it waits for something goes out in one send. An error of the connection
-/// comes out of [`drain`](Self::drain), and what is written after it goes nowhere. A writer that is
+/// comes out of [`drain`](Self::drain), each time, and what is written after it goes nowhere. A writer that is
 /// dropped sends what is left; the connection is closed when the reader is dropped as well.
 ///
 /// # Examples
@@ -65,15 +65,16 @@ impl StreamWriter {
         }
     }
 
-    /// If more than 64 KiB wait to be sent, waits until 16 KiB are left.
+    /// If more than 64 KiB wait to be sent, waits until 16 KiB are left, or fewer.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: dropping this before it completes has no effect.
     ///
     /// # Errors
-    /// What send(2) gave, now or before; [`Cancelled`](coring_runtime::Cancelled) if it is asked to
-    /// stop, by a limit too.
+    /// What send(2) gave, now or before; `BrokenPipe` if something was written after
+    /// [`write_eof`](Self::write_eof) or [`close`](Self::close);
+    /// [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a limit too.
     pub async fn drain(&mut self) -> io::Result<()> {
         self.sender.drain().await
     }
@@ -96,12 +97,14 @@ impl StreamWriter {
         self.sender.set_high_water(bytes);
     }
 
-    /// Bytes that wait to be sent, or are being sent.
+    /// Bytes that wait to be sent, or are being sent. What was sent since the last look may still be
+    /// counted; [`flush`](Self::flush) waits until nothing is.
     pub fn buffered(&self) -> usize {
         self.sender.buffered()
     }
 
-    /// Ends what the peer reads, after what was written. Nothing can be written any more.
+    /// Ends what the peer reads, after what was written. What is written from here on goes nowhere, and
+    /// the next [`drain`](Self::drain) says so.
     ///
     /// # Panics
     /// Outside of a runtime.
@@ -118,7 +121,8 @@ impl StreamWriter {
         self.sender.close();
     }
 
-    /// Forgets what has not been sent, and fails with "aborted" from here on.
+    /// Forgets what has not been sent, also what a send to a peer that does not read is waiting with,
+    /// and fails with "aborted" from here on.
     pub fn abort(&mut self) {
         self.sender.abort();
     }
