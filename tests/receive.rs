@@ -127,7 +127,8 @@ fn receive_is_paused_when_nobody_reads() {
         }
         let buffers = Stats::current().buffers;
         assert_eq!(Stats::current().in_flight, 0, "paused");
-        assert!(buffers.total <= 4, "{buffers:?}");
+        // 128 KiB, and what came before the kernel heard of it.
+        assert!(buffers.total <= 32, "{buffers:?}");
         let reader = create_task(async move {
             let mut all = Vec::new();
             while all.len() < sent {

@@ -1,5 +1,6 @@
 //! Names of hosts.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 
@@ -8,7 +9,7 @@ use coring_runtime::{cancellable, checkpoint, shielded, to_thread};
 use super::control::interface_index;
 
 /// A host and a port, to be looked up by [`lookup_host`]: a text like `"localhost:8080"` or
-/// `"[::1]:8080"`, or a pair of both.
+/// `"[::1]:8080"`, a pair of both, or a [`SocketAddr`].
 ///
 /// # Examples
 ///
@@ -16,8 +17,8 @@ use super::control::interface_index;
 /// use coring::net::ToHost;
 ///
 /// # fn main() -> std::io::Result<()> {
-/// assert_eq!("localhost:8080".to_host()?, ("localhost", 8080));
-/// assert_eq!(("localhost", 8080).to_host()?, ("localhost", 8080));
+/// assert_eq!("localhost:8080".to_host()?, ("localhost".into(), 8080));
+/// assert_eq!(("localhost", 8080).to_host()?, ("localhost".into(), 8080));
 /// # Ok(()) }
 /// ```
 #[diagnostic::on_unimplemented(
@@ -29,11 +30,26 @@ pub trait ToHost {
     ///
     /// # Errors
     /// `InvalidInput` if a text is not that.
-    fn to_host(&self) -> io::Result<(&str, u16)>;
+    fn to_host(&self) -> io::Result<(Cow<'_, str>, u16)>;
+
+    /// The address, if it is one already.
+    fn as_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+}
+
+impl ToHost for SocketAddr {
+    fn to_host(&self) -> io::Result<(Cow<'_, str>, u16)> {
+        Ok((self.ip().to_string().into(), self.port()))
+    }
+
+    fn as_addr(&self) -> Option<SocketAddr> {
+        Some(*self)
+    }
 }
 
 impl ToHost for str {
-    fn to_host(&self) -> io::Result<(&str, u16)> {
+    fn to_host(&self) -> io::Result<(Cow<'_, str>, u16)> {
         let wrong = |what| {
             let text = format!("`{self}` has {what}: expected HOST:PORT, like localhost:8080");
             io::Error::new(io::ErrorKind::InvalidInput, text)
@@ -46,30 +62,34 @@ impl ToHost for str {
         if host.contains(':') && !host.starts_with('[') {
             return Err(wrong("colons in its host, which stand in brackets"));
         }
-        Ok((host, port))
+        Ok((host.into(), port))
     }
 }
 
 impl ToHost for String {
-    fn to_host(&self) -> io::Result<(&str, u16)> {
+    fn to_host(&self) -> io::Result<(Cow<'_, str>, u16)> {
         self.as_str().to_host()
     }
 }
 
 impl<S: AsRef<str>> ToHost for (S, u16) {
-    fn to_host(&self) -> io::Result<(&str, u16)> {
+    fn to_host(&self) -> io::Result<(Cow<'_, str>, u16)> {
         let host = self.0.as_ref();
         if host.is_empty() {
             let text = "an empty text is no host: expected one like localhost";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        Ok((host, self.1))
+        Ok((host.into(), self.1))
     }
 }
 
 impl<H: ToHost + ?Sized> ToHost for &H {
-    fn to_host(&self) -> io::Result<(&str, u16)> {
+    fn to_host(&self) -> io::Result<(Cow<'_, str>, u16)> {
         (**self).to_host()
+    }
+
+    fn as_addr(&self) -> Option<SocketAddr> {
+        (**self).as_addr()
     }
 }
 
@@ -104,12 +124,13 @@ impl<H: ToHost + ?Sized> ToHost for &H {
 /// # coring::ok(()) }).unwrap();
 /// ```
 pub async fn lookup_host(host: impl ToHost) -> io::Result<Vec<SocketAddr>> {
+    let addr = host.as_addr();
     let (host, port) = host.to_host()?;
-    if let Some(addr) = literal(host, port)? {
+    if let Some(addr) = addr.map_or_else(|| literal(&host, port), |addr| Ok(Some(addr)))? {
         checkpoint()?;
         return Ok(vec![addr]);
     }
-    let host = host.to_owned();
+    let host = host.into_owned();
     on_thread(move || {
         let failed = |kind, what| io::Error::new(kind, format!("`{host}`: {what}"));
         let addrs: Vec<_> = (host.as_str(), port)
