@@ -1,6 +1,7 @@
 //! Sockets, with owned buffers.
 
 mod addr;
+mod both_ways;
 pub(crate) mod control;
 mod datagram;
 mod kind;
@@ -18,6 +19,7 @@ mod unix;
 mod unix_datagram;
 
 pub use addr::{ToAddr, ToUnixAddr};
+pub use both_ways::copy_bidirectional;
 pub use control::{Ancillary, Credentials, Truncated};
 pub use kind::{Kind, Tcp, Unix};
 pub use listener::{Listener, TcpListener, UnixListener};

@@ -122,6 +122,26 @@ impl Receiver {
         }
     }
 
+    /// Gives back what was taken and not used: it comes first.
+    pub(super) fn put_back(&mut self, mut leases: Vec<Lease>) {
+        if !self.front.is_empty() {
+            leases.push(replace(&mut self.front, Lease::empty()));
+        }
+        self.front = match leases.pop() {
+            Some(lease) if leases.is_empty() => lease,
+            Some(last) => {
+                let mut bytes: Vec<u8> = leases
+                    .iter()
+                    .flat_map(|lease| &lease[..])
+                    .copied()
+                    .collect();
+                bytes.extend_from_slice(&last);
+                bytes.into()
+            }
+            None => return,
+        };
+    }
+
     /// Ends the receive, and gives what had arrived, and the error behind it.
     pub(crate) async fn finish(&mut self) -> (Vec<u8>, Option<io::Error>) {
         let mut bytes = replace(&mut self.front, Lease::empty()).to_vec();

@@ -228,6 +228,11 @@ impl<K: Kind> Stream<K> {
         (self.fd, self.receiver)
     }
 
+    /// What is sent on, and what receives.
+    pub(super) const fn parts_mut(&mut self) -> (&SharedFd, &mut Receiver) {
+        (&self.fd, &mut self.receiver)
+    }
+
     pub(super) const fn shared_fd(&self) -> &SharedFd {
         &self.fd
     }
