@@ -8,8 +8,10 @@ mod kind;
 mod listener;
 mod lookup;
 mod options;
+mod readable;
 pub(crate) mod receive;
 pub(crate) mod send;
+pub(crate) mod sendfile;
 mod socket_options;
 mod stream;
 mod tcp;
@@ -17,6 +19,9 @@ mod udp;
 mod udp_message;
 mod unix;
 mod unix_datagram;
+mod unix_message;
+mod vectored;
+mod zero_copy;
 
 pub use addr::{ToAddr, ToUnixAddr};
 pub use both_ways::copy_bidirectional;
@@ -30,5 +35,6 @@ pub use stream::{OwnedReadHalf, OwnedWriteHalf, Released, Stream, TcpStream, Uni
 pub use udp::UdpSocket;
 pub use udp_message::{Ecn, UdpReceived, UdpTransmit};
 pub use unix_datagram::{UnixDatagram, UnixReceived};
+pub use unix_message::UnixStreamReceived;
 
 pub use crate::bufs::IoBufs;

@@ -41,6 +41,8 @@ enum Armed {
     Pool(Multishot<Receive>),
     /// There was no provided buffer: one of its own, for one receive.
     Own(Multishot<ReceiveOwn>),
+    /// It was ended here, and had an error behind what had arrived, which the kernel says once.
+    Failed(io::Error),
 }
 
 impl Receiver {
@@ -65,6 +67,10 @@ impl Receiver {
             let (received, goes_on) = match &mut self.armed {
                 Armed::Pool(receive) => (receive.next().await, receive.is_armed()),
                 Armed::Own(receive) => (receive.next().await, receive.is_armed()),
+                Armed::Failed(_) => match replace(&mut self.armed, Armed::Idle) {
+                    Armed::Failed(error) => return checkpoint().and(Err(error)),
+                    _ => unreachable!("it was just looked at"),
+                },
                 Armed::Idle => unreachable!("it was armed above"),
             };
             if !goes_on {
@@ -142,11 +148,49 @@ impl Receiver {
         };
     }
 
+    /// Ends the receive. What had arrived is in front, as the next reads find it. Gives whether there
+    /// is something for them, or an error. A request to stop does not reach this.
+    pub(super) async fn disarm(&mut self) -> bool {
+        loop {
+            let received = match &mut self.armed {
+                Armed::Pool(receive) => receive.last().await,
+                Armed::Own(receive) => receive.last().await,
+                Armed::Idle => return !self.front.is_empty(),
+                Armed::Failed(_) => return true,
+            };
+            match received {
+                None => self.armed = Armed::Idle,
+                Some(Ok(lease)) if lease.is_empty() => {} // The end, which the kernel says again.
+                Some(Ok(lease)) => {
+                    let front = replace(&mut self.front, Lease::empty());
+                    let both = [front, lease].into_iter();
+                    self.put_back(both.filter(|lease| !lease.is_empty()).collect());
+                }
+                Some(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Some(Err(error)) => self.armed = Armed::Failed(error),
+            }
+        }
+    }
+
+    /// What is in front, for who has looked before that there is something.
+    pub(super) fn take_front<B: IoBufMut>(&mut self, buf: &mut B) -> io::Result<usize> {
+        if let Armed::Failed(_) = self.armed
+            && self.front.is_empty()
+            && let Armed::Failed(error) = replace(&mut self.armed, Armed::Idle)
+        {
+            return Err(error);
+        }
+        let n = buf.fill_from(&self.front);
+        self.front.advance(n);
+        Ok(n)
+    }
+
     /// Ends the receive, and gives what had arrived, and the error behind it.
     pub(crate) async fn finish(&mut self) -> (Vec<u8>, Option<io::Error>) {
         let mut bytes = replace(&mut self.front, Lease::empty()).to_vec();
         let received = match replace(&mut self.armed, Armed::Idle) {
             Armed::Idle => return (bytes, None),
+            Armed::Failed(error) => return (bytes, Some(error)),
             Armed::Pool(receive) => receive.finish().await,
             Armed::Own(receive) => receive.finish().await,
         };

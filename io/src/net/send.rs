@@ -224,6 +224,11 @@ impl Sender {
         self.0.fail(error);
     }
 
+    /// Whether nothing can be written any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.state.borrow().end != End::No
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.0.state.borrow().end == End::Closed
     }
