@@ -7,7 +7,7 @@
 # To add one: a function `check_NAME` below. An example without one is a failure.
 source "$(dirname "$0")/lib.sh"
 
-PLANNED=(say_after wait_for echo cat copy embed doctor structured graceful producer_consumer kv)
+PLANNED=(say_after wait_for echo cat copy embed doctor structured graceful producer_consumer kv proxy)
 
 package python3 python3 || fail "python3, the real client, cannot be installed"
 
@@ -118,6 +118,37 @@ check_graceful() {
     [ "$status" -eq 0 ] || wrong "status $status"
     prints 'no more connections'
     prints 'all requests have ended'
+}
+
+# Peers on both sides: half-close, resets, idle ones, and Ctrl-C in the middle.
+check_proxy() {
+    cargo build --quiet --release --example proxy
+    local port
+    port="$(python3 -c '
+import socket
+s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
+    "${CARGO_TARGET_DIR:-target}/release/examples/proxy" 127.0.0.1:0 "127.0.0.1:$port" 2 \
+        >"$scratch/out" 2>&1 &
+    server=$!
+    local address
+    listening
+    timeout 60 python3 ci/proxy_client.py "$address" "$port" "$server" >>"$scratch/out" 2>&1 ||
+        wrong "a peer found a fault"
+    local status=0
+    wait "$server" || status=$?
+    server=
+    [ "$status" -eq 0 ] || wrong "status $status"
+    prints '31457280 bytes there, 20971520 back'
+    prints 'reset.*after 1 bytes' 2
+    prints 'timed out'
+    prints 'no more connections'
+    prints 'all connections have ended'
+
+    # One whose target is not there.
+    if example proxy >"$scratch/out" 2>&1; then
+        wrong "status 0 without arguments"
+    fi
+    prints 'LISTEN TARGET'
 }
 
 # With an address: many clients at once, every byte back in order, end of file after end of file.

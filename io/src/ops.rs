@@ -115,6 +115,130 @@ unsafe impl<B: IoBuf> Operation for Drain<B> {
     fn orphaned(self, _: Cqe) {}
 }
 
+/// Writes several buffers to a stream, from byte `from` of all of them on.
+pub(crate) struct DrainMany<V> {
+    pub(crate) fd: SharedFd,
+    pub(crate) bufs: V,
+    /// The first byte that is not written yet.
+    pub(crate) from: usize,
+    /// `MSG_*`.
+    pub(crate) flags: u32,
+    /// The list of buffers where it does not fit into scratch: empty at first.
+    pub(crate) iovecs: Vec<libc::iovec>,
+}
+
+/// What the kernel takes in one list (`UIO_MAXIOV`).
+const IOVECS_MAX: usize = 1_024;
+
+// SAFETY: the buffers' memory is stable by `IoBuf` (`IoBufs` is sealed) and owned by the operation,
+// as is a long list of them, on the heap. The header and a short list are in the scratch: the kernel
+// reads them at submission.
+unsafe impl<V: IoBufs> Operation for DrainMany<V> {
+    type Output = BufResult<usize, V>;
+
+    fn request(&mut self, scratch: &mut Scratch) -> Request {
+        let Self { bufs, from, .. } = self;
+        let mut skip = *from;
+        let parts = (0..bufs.parts()).filter_map(|i| {
+            let bytes = bufs.part(i);
+            let gone = skip.min(bytes.len());
+            skip -= gone;
+            let left = &bytes[gone..];
+            (!left.is_empty()).then(|| libc::iovec {
+                iov_base: left.as_ptr().cast_mut().cast(),
+                iov_len: left.len(),
+            })
+        });
+        let mut parts = parts.take(IOVECS_MAX);
+        let short: [_; IOVECS_IN_SCRATCH] = std::array::from_fn(|_| parts.next());
+        let mut header = empty_header();
+        if let Some(next) = parts.next() {
+            let mut iovecs: Vec<_> = short.into_iter().flatten().collect();
+            iovecs.push(next);
+            iovecs.extend(parts);
+            self.iovecs = iovecs;
+            header.msg_iovlen = self.iovecs.len() as _;
+            header.msg_iov = self.iovecs.as_mut_ptr();
+        } else {
+            header.msg_iovlen = short.iter().flatten().count() as _;
+            let iovecs = short.map(|part| part.unwrap_or(NO_BYTES));
+            header.msg_iov = scratch.put(iovecs).cast_mut().cast();
+        }
+        Request::new(op::SendMsg::CODE, self.fd.as_raw_fd())
+            .addr(scratch.put(header))
+            .len(1)
+            .op_flags(self.flags)
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        BufResult(count(cqe), self.bufs)
+    }
+
+    fn orphaned(self, _: Cqe) {}
+}
+
+/// Sends from where the bytes are, if the kernel and the card can. Since Linux 6.0.
+pub(crate) struct SendZc<B> {
+    pub(crate) fd: SharedFd,
+    pub(crate) buf: B,
+    /// The first byte of the buffer that is not sent yet.
+    pub(crate) from: usize,
+    /// `MSG_*`.
+    pub(crate) flags: u32,
+}
+
+/// `IORING_SEND_ZC_REPORT_USAGE`.
+const ZC_REPORT_USAGE: u16 = 1 << 3;
+
+// SAFETY: the memory is the buffer's, stable by `IoBuf` and owned by the operation, which the runtime
+// keeps until the kernel has said that it is done with that memory (R5); `from` is kept within it
+// below.
+unsafe impl<B: IoBuf> Operation for SendZc<B> {
+    /// How many bytes, and whether they were copied.
+    type Output = BufResult<(usize, bool), B>;
+
+    fn request(&mut self, _: &mut Scratch) -> Request {
+        let bytes = &self.buf.as_init()[self.from..];
+        Request::new(op::SendZc::CODE, self.fd.as_raw_fd())
+            .addr(bytes.as_ptr())
+            .len(transfer_len(bytes.len()))
+            .ioprio(ZC_REPORT_USAGE)
+            .op_flags(self.flags)
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        let copied = cqe.is_copied();
+        BufResult(count(cqe).map(|n| (n, copied)), self.buf)
+    }
+
+    fn orphaned(self, _: Cqe) {}
+}
+
+/// Waits until there is something to read, or the end, or an error.
+pub(crate) struct Readable(pub(crate) SharedFd);
+
+// SAFETY: the request points at nothing.
+unsafe impl Operation for Readable {
+    type Output = io::Result<()>;
+
+    fn request(&mut self, _: &mut Scratch) -> Request {
+        let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
+        // The halves are in the order of a machine whose lower one comes first.
+        let events = if cfg!(target_endian = "big") {
+            events.rotate_left(16)
+        } else {
+            events
+        };
+        Request::new(op::PollAdd::CODE, self.0.as_raw_fd()).op_flags(events)
+    }
+
+    fn complete(self, cqe: Cqe) -> Self::Output {
+        cqe.result().map(drop)
+    }
+
+    fn orphaned(self, _: Cqe) {}
+}
+
 /// Receives whatever comes into provided buffers, one completion after the other. Since Linux 6.0.
 #[derive(Clone)]
 pub(crate) struct Receive {

@@ -27,8 +27,10 @@ pub struct TimedOut;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Partial {
-    /// Bytes that were transferred before the failure.
+    /// Bytes that were transferred before the failure; of what goes both ways, those that went there.
     pub transferred: usize,
+    /// Those that came back, of what goes both ways.
+    pub returned: usize,
     /// What ended the transfer.
     pub source: io::Error,
 }
@@ -37,13 +39,19 @@ impl Partial {
     /// The error of a transfer that failed with `source` after `transferred` bytes; just
     /// `source` where there were none.
     pub fn error(transferred: usize, source: io::Error) -> io::Error {
-        if transferred == 0 {
+        Self::both_ways(transferred, 0, source)
+    }
+
+    /// The error of a transfer both ways, of which some went there and some came back.
+    pub fn both_ways(transferred: usize, returned: usize, source: io::Error) -> io::Error {
+        if transferred == 0 && returned == 0 {
             return source;
         }
         io::Error::new(
             source.kind(),
             Self {
                 transferred,
+                returned,
                 source,
             },
         )
@@ -67,7 +75,18 @@ impl fmt::Display for TimedOut {
 
 impl fmt::Display for Partial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (after {} bytes)", self.source, self.transferred)
+        let Self {
+            transferred,
+            returned,
+            source,
+        } = self;
+        match returned {
+            0 => write!(f, "{source} (after {transferred} bytes)"),
+            _ => write!(
+                f,
+                "{source} (after {transferred} bytes there, {returned} back)"
+            ),
+        }
     }
 }
 
@@ -262,8 +281,8 @@ impl<T, B> Outcome for BufResult<T, B> {
 /// How much was written is kept, what ended it becomes the time-out.
 fn time_out_inside(error: &(dyn Error + 'static)) -> io::Error {
     let partial = causes(error).find_map(|cause| cause.downcast_ref::<Partial>());
-    let transferred = partial.map_or(0, |partial| partial.transferred);
-    Partial::error(transferred, TimedOut.into())
+    let (there, back) = partial.map_or((0, 0), |partial| (partial.transferred, partial.returned));
+    Partial::both_ways(there, back, TimedOut.into())
 }
 
 /// Why an operation ended with ECANCELED (contract C8: who cancelled decides, never errno): the

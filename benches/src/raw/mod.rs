@@ -12,5 +12,6 @@ pub mod nops;
 pub mod recv_timeout;
 mod ring;
 pub mod sleeps;
+pub mod splices;
 
 pub use ring::{Turns, ring};

@@ -1,14 +1,17 @@
 //! Sockets, with owned buffers.
 
 mod addr;
+mod both_ways;
 pub(crate) mod control;
 mod datagram;
 mod kind;
 mod listener;
 mod lookup;
 mod options;
+mod readable;
 pub(crate) mod receive;
 pub(crate) mod send;
+pub(crate) mod sendfile;
 mod socket_options;
 mod stream;
 mod tcp;
@@ -16,8 +19,12 @@ mod udp;
 mod udp_message;
 mod unix;
 mod unix_datagram;
+mod unix_message;
+mod vectored;
+mod zero_copy;
 
 pub use addr::{ToAddr, ToUnixAddr};
+pub use both_ways::copy_bidirectional;
 pub use control::{Ancillary, Credentials, Truncated};
 pub use kind::{Kind, Tcp, Unix};
 pub use listener::{Listener, TcpListener, UnixListener};
@@ -28,5 +35,6 @@ pub use stream::{OwnedReadHalf, OwnedWriteHalf, Released, Stream, TcpStream, Uni
 pub use udp::UdpSocket;
 pub use udp_message::{Ecn, UdpReceived, UdpTransmit};
 pub use unix_datagram::{UnixDatagram, UnixReceived};
+pub use unix_message::UnixStreamReceived;
 
 pub use crate::bufs::IoBufs;

@@ -57,6 +57,8 @@ enum Armed {
     Pool(Multishot<Receive>),
     /// There was no provided buffer: one of its own, for one receive.
     Own(Multishot<ReceiveOwn>),
+    /// It was ended here, and had an error behind what had arrived, which the kernel says once.
+    Failed(io::Error),
 }
 
 impl Receiver {
@@ -95,6 +97,13 @@ impl Receiver {
                 }
                 Armed::Pool(receive) => (receive.poll_next(cx), receive.is_armed()),
                 Armed::Own(receive) => (receive.poll_next(cx), receive.is_armed()),
+                Armed::Failed(_) => {
+                    checkpoint()?;
+                    let Armed::Failed(error) = replace(&mut self.armed, Armed::Idle) else {
+                        unreachable!("it was just looked at");
+                    };
+                    return Poll::Ready(Err(error));
+                }
             };
             if !goes_on {
                 self.armed = Armed::Idle;
@@ -110,7 +119,7 @@ impl Receiver {
     /// Nobody waits any more.
     pub(crate) fn leave(&self) {
         match &self.armed {
-            Armed::Idle => {}
+            Armed::Idle | Armed::Failed(_) => {}
             Armed::Pool(receive) => receive.leave(),
             Armed::Own(receive) => receive.leave(),
         }
@@ -160,11 +169,69 @@ impl Receiver {
         }
     }
 
+    /// Gives back what was taken and not used: it comes first.
+    pub(super) fn put_back(&mut self, mut leases: Vec<Lease>) {
+        if !self.front.is_empty() {
+            leases.push(replace(&mut self.front, Lease::empty()));
+        }
+        self.front = match leases.pop() {
+            Some(lease) if leases.is_empty() => lease,
+            Some(last) => {
+                let mut bytes: Vec<u8> = leases
+                    .iter()
+                    .flat_map(|lease| &lease[..])
+                    .copied()
+                    .collect();
+                bytes.extend_from_slice(&last);
+                bytes.into()
+            }
+            None => return,
+        };
+    }
+
+    /// Ends the receive. What had arrived is in front, as the next reads find it. Gives whether there
+    /// is something for them, or an error. A request to stop does not reach this.
+    pub(super) async fn disarm(&mut self) -> bool {
+        loop {
+            let received = match &mut self.armed {
+                Armed::Pool(receive) => receive.last().await,
+                Armed::Own(receive) => receive.last().await,
+                Armed::Idle => return !self.front.is_empty(),
+                Armed::Failed(_) => return true,
+            };
+            match received {
+                None => self.armed = Armed::Idle,
+                Some(Ok(lease)) if lease.is_empty() => {} // The end, which the kernel says again.
+                Some(Ok(lease)) => {
+                    let front = replace(&mut self.front, Lease::empty());
+                    let both = [front, lease].into_iter();
+                    self.put_back(both.filter(|lease| !lease.is_empty()).collect());
+                }
+                Some(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Some(Err(error)) => self.armed = Armed::Failed(error),
+            }
+        }
+    }
+
+    /// What is in front, for who has looked before that there is something.
+    pub(super) fn take_front<B: IoBufMut>(&mut self, buf: &mut B) -> io::Result<usize> {
+        if let Armed::Failed(_) = self.armed
+            && self.front.is_empty()
+            && let Armed::Failed(error) = replace(&mut self.armed, Armed::Idle)
+        {
+            return Err(error);
+        }
+        let n = buf.fill_from(&self.front);
+        self.front.advance(n);
+        Ok(n)
+    }
+
     /// Ends the receive, and gives what had arrived, and the error behind it.
     pub(crate) async fn finish(&mut self) -> (Vec<u8>, Option<io::Error>) {
         let mut bytes = replace(&mut self.front, Lease::empty()).to_vec();
         let received = match replace(&mut self.armed, Armed::Idle) {
             Armed::Idle => return (bytes, None),
+            Armed::Failed(error) => return (bytes, Some(error)),
             Armed::Pool(receive) => receive.finish().await,
             Armed::Own(receive) => receive.finish().await,
         };

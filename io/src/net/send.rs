@@ -62,6 +62,29 @@ impl Chunk {
             Self::Copied(_, gone) => *gone += n,
         }
     }
+
+    /// As what was received.
+    pub(super) fn into_lease(self) -> Lease {
+        match self {
+            Self::Lease(lease) => lease,
+            other => other.bytes().to_vec().into(),
+        }
+    }
+}
+
+/// Takes `n` bytes off that have gone.
+pub(super) fn advance(batch: &mut Vec<Chunk>, mut n: usize) {
+    let mut gone = 0;
+    while let Some(chunk) = batch.get(gone)
+        && chunk.bytes().len() <= n
+    {
+        n -= chunk.bytes().len();
+        gone += 1;
+    }
+    batch.drain(..gone);
+    if let Some(first) = batch.first_mut() {
+        first.advance(n);
+    }
 }
 
 /// What becomes of the connection once all has been sent.
@@ -252,6 +275,11 @@ impl Sender {
         if let Some(task) = task {
             task.cancel();
         }
+    }
+
+    /// Whether nothing can be written any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.state.borrow().end != End::No
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -17,9 +17,9 @@ use crate::ops::{self, Connect, SharedFd, Turn};
 use crate::transfer::{Place, drain, drain_all, fill_all};
 
 /// No SIGPIPE, in whatever program this is.
-const SEND_FLAGS: u32 = libc::MSG_NOSIGNAL as u32;
+pub(super) const SEND_FLAGS: u32 = libc::MSG_NOSIGNAL as u32;
 /// Has the kernel go on by itself where a send would be short.
-const SEND_ALL_FLAGS: u32 = SEND_FLAGS | libc::MSG_WAITALL as u32;
+pub(super) const SEND_ALL_FLAGS: u32 = SEND_FLAGS | libc::MSG_WAITALL as u32;
 
 /// A connection: a [`TcpStream`] or [`UnixStream`].
 ///
@@ -228,6 +228,11 @@ impl<K: Kind> Stream<K> {
         (self.fd, self.receiver)
     }
 
+    /// What is sent on, and what receives.
+    pub(super) const fn parts_mut(&mut self) -> (&SharedFd, &mut Receiver) {
+        (&self.fd, &mut self.receiver)
+    }
+
     pub(super) const fn shared_fd(&self) -> &SharedFd {
         &self.fd
     }
@@ -270,6 +275,10 @@ impl<K: Kind> fmt::Debug for Stream<K> {
 pub struct OwnedReadHalf<K: Kind>(Stream<K>);
 
 impl<K: Kind> OwnedReadHalf<K> {
+    pub(super) const fn stream_mut(&mut self) -> &mut Stream<K> {
+        &mut self.0
+    }
+
     /// As [`Stream::receive`].
     ///
     /// # Cancel safety
@@ -333,6 +342,10 @@ impl<K: Kind> fmt::Debug for OwnedWriteHalf<K> {
 }
 
 impl<K: Kind> OwnedWriteHalf<K> {
+    pub(super) const fn shared_fd(&self) -> &SharedFd {
+        &self.fd
+    }
+
     /// As [`Stream::write`].
     ///
     /// # Cancel safety

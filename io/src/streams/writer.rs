@@ -7,7 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use bytes::Bytes;
 use coring_runtime::Lease;
 
+use crate::fs::File;
 use crate::net::send::{Chunk, Sender};
+use crate::net::sendfile::send_file;
 use crate::ops::SharedFd;
 
 /// Writes without waiting; what is written is sent in the background (asyncio's `StreamWriter`).
@@ -89,6 +91,54 @@ impl StreamWriter {
     /// As [`drain`](Self::drain).
     pub async fn flush(&mut self) -> io::Result<()> {
         self.sender.flush().await
+    }
+
+    /// Sends what was written, and behind it `count` bytes of `file` from `offset` on, or all to its
+    /// end. Gives how many bytes of the file were sent; see
+    /// [`Stream::sendfile`](crate::net::Stream::sendfile).
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: a prefix may already be transferred. When it is cancelled, times out or
+    /// fails, [`Partial`](coring_runtime::Partial) says how much of the file was sent.
+    ///
+    /// # Errors
+    /// As there, and as [`flush`](Self::flush); `BrokenPipe` after [`close`](Self::close) or
+    /// [`write_eof`](Self::write_eof).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use coring::net::UnixStream;
+    /// use coring::fs::File;
+    ///
+    /// # let path = std::env::temp_dir().join(format!("coring-doc-writer-{}", std::process::id()));
+    /// # std::fs::write(&path, "content").unwrap();
+    /// # coring::run(async {
+    /// # let (one, other) = UnixStream::pair()?;
+    /// # let (_, mut writer) = one.into_streams();
+    /// # let (mut reader, _) = other.into_streams();
+    /// writer.write("length: 7\n");
+    /// writer.sendfile(&File::open(&path).await?, 0, None).await?;
+    /// writer.write("!");
+    /// writer.close();
+    /// assert_eq!(reader.read_to_end().await?, b"length: 7\ncontent!");
+    /// # coring::ok(()) }).unwrap();
+    /// # std::fs::remove_file(&path).unwrap();
+    /// ```
+    pub async fn sendfile(
+        &mut self,
+        file: &File,
+        offset: u64,
+        count: Option<u64>,
+    ) -> io::Result<u64> {
+        if self.sender.has_ended() {
+            let text = "the writer is closed, or has written its end";
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, text));
+        }
+        // Nothing else is sent meanwhile: who writes has `self`.
+        self.sender.flush().await?;
+        send_file(&self.fd, file, offset, count).await
     }
 
     /// Above how many bytes a [`drain`](Self::drain) waits, until a quarter of that is left. By default

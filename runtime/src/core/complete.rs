@@ -9,7 +9,7 @@ use crate::debris::{Item, Remains};
 use crate::driver::{Completion, Wait};
 use crate::inbox::Inbox;
 use crate::op::table::{Cancel, Kind, Shot, State};
-use crate::op::{Control, Tag};
+use crate::op::{Control, NOTIF_COPIED, Tag};
 use crate::pool::has_buffer;
 use crate::task::{TaskNumber, Tasks};
 use crate::timers::Waiter;
@@ -140,6 +140,7 @@ impl Core {
         if let Cancel::AwaitsNotif { stray } = slot.cancel {
             // The result came before; this gives the buffer back (R5).
             slot.cancel = if stray { Cancel::Stray } else { Cancel::No };
+            slot.word |= res as u32 & NOTIF_COPIED;
         } else {
             (slot.res, slot.word) = (res, flags);
         }

@@ -142,6 +142,12 @@ impl Cqe {
         (self.word >> 32) as u32
     }
 
+    /// Of a zero-copy send that asked for it (`IORING_SEND_ZC_REPORT_USAGE`): whether the kernel has
+    /// copied the bytes all the same.
+    pub const fn is_copied(&self) -> bool {
+        self.flags() & NOTIF_COPIED != 0
+    }
+
     /// The result, as what the program sees.
     ///
     /// # Errors
@@ -155,6 +161,10 @@ impl Cqe {
         }
     }
 }
+
+/// `IORING_NOTIF_USAGE_ZC_COPIED`: in the result of a notification; kept in the flags of what came
+/// before it, where a zero-copy send has nothing else.
+pub(crate) const NOTIF_COPIED: u32 = 1 << 31;
 
 /// Whether a result is that of a cancelled operation. What a worker thread was doing ends with
 /// EINTR, or with what the kernel means by "start the system call again" (ERESTARTSYS, 512, and

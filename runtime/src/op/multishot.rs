@@ -93,23 +93,39 @@ impl<O: Operation + Clone> Multishot<O> {
     /// Not cancel safe: what was queued goes to [`Operation::orphaned`].
     pub async fn finish(mut self) -> Vec<O::Output> {
         let mut outputs = Vec::new();
+        while let Some(output) = self.last().await {
+            outputs.push(output);
+        }
+        outputs
+    }
+
+    /// Ends it, and gives what was queued and what the kernel had done by then, one after the other;
+    /// `None` when there is no more. Waits for the kernel's word alone, as [`finish`](Self::finish).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping this before it completes has no effect but that the operation ends. What
+    /// it still brings goes to the next call.
+    pub async fn last(&mut self) -> Option<O::Output> {
         self.stop();
         poll_fn(|cx| {
-            while let Some(key) = self.armed {
-                match self.shot_unasked(key, cx.waker()) {
-                    NextShot::Cqe(cqe) => outputs.push(self.decode(cqe)),
-                    NextShot::Last(cqe) => {
-                        self.armed = None;
-                        outputs.push(self.decode(cqe));
-                    }
-                    NextShot::Stopped => self.armed = None,
-                    NextShot::Pending => return Poll::Pending,
+            let Some(key) = self.armed else {
+                return Poll::Ready(None);
+            };
+            match self.shot_unasked(key, cx.waker()) {
+                NextShot::Cqe(cqe) => Poll::Ready(Some(self.decode(cqe))),
+                NextShot::Last(cqe) => {
+                    self.armed = None;
+                    Poll::Ready(Some(self.decode(cqe)))
                 }
+                NextShot::Stopped => {
+                    self.armed = None;
+                    Poll::Ready(None)
+                }
+                NextShot::Pending => Poll::Pending,
             }
-            Poll::Ready(())
         })
-        .await;
-        outputs
+        .await
     }
 
     fn stop(&self) {
