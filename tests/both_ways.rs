@@ -226,7 +226,7 @@ fn copy_that_is_cancelled_while_the_peer_is_slow_keeps_what_it_has_received() {
             sleep(MS).await.expect("nobody cancels");
         }
         let buffers = Stats::current().buffers;
-        assert!(buffers.total <= 4, "bounded: {buffers:?}");
+        assert!(buffers.total <= 32, "bounded: {buffers:?}");
         task.cancel();
         let (copied, mut a, b) = task.await;
         let error = error_of(copied);
@@ -326,7 +326,9 @@ fn peer_that_takes_no_more_ends_both_ways() {
         let writer = thread::spawn(move || while client.write_all(&[7; 1_000]).is_ok() {});
         let error = error_of(proxy.await);
         assert_eq!(error.kind(), ErrorKind::BrokenPipe, "{error}");
-        writer.join().expect("the connection is closed");
+        // The connections are closed when the loop turns.
+        until(|| writer.is_finished()).await;
+        writer.join().expect("it only writes");
     });
 }
 

@@ -18,7 +18,7 @@ use std::mem::{replace, take};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use coring_runtime::sync::Event;
@@ -486,21 +486,31 @@ impl Outgoing {
         self.closed.set();
     }
 
-    /// Until somebody wakes the task: who writes or waits, or a send that did not do all. Gives
-    /// whether it was asked to stop.
-    async fn park(&self) -> bool {
+    /// Until somebody wakes the task: who writes or waits, or a send that did not do all.
+    async fn park(&self) {
+        let mut parked = false;
+        poll_fn(|cx| self.poll_park(cx, &mut parked)).await;
+    }
+
+    fn poll_park(&self, cx: &Context<'_>, parked: &mut bool) -> Poll<()> {
+        let mut state = self.state.borrow_mut();
+        if replace(parked, true) {
+            state.pump = Pump::Running;
+            return Poll::Ready(());
+        }
+        state.pump = Pump::Parked(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// [`park`](Self::park), while nothing is being sent. Gives whether it was asked to stop.
+    async fn idle(&self) -> bool {
         // Never comes: it is how a request to stop reaches a task that waits for nothing else.
         let mut never = Timer::at(Instant::FAR_FUTURE);
         let mut parked = false;
         poll_fn(|cx| {
             let asked = Pin::new(&mut never).poll(cx).is_ready();
-            let mut state = self.state.borrow_mut();
-            if replace(&mut parked, true) || asked {
-                state.pump = Pump::Running;
-                return Poll::Ready(asked);
-            }
-            state.pump = Pump::Parked(cx.waker().clone());
-            Poll::Pending
+            parked |= asked;
+            self.poll_park(cx, &mut parked).map(|()| asked)
         })
         .await
     }
@@ -526,7 +536,8 @@ async fn pump(outgoing: Rc<Outgoing>) {
                         Poll::Ready(())
                     })
                     .await;
-                    asked = outgoing.park().await;
+                    // A request to stop wakes who has started one, too.
+                    outgoing.park().await;
                 }
                 let BufResult(result, chunks) = send.await;
                 batch = chunks;
@@ -539,7 +550,7 @@ async fn pump(outgoing: Rc<Outgoing>) {
                 _ => outgoing.has_ended(how),
             },
             Step::Park if asked => return,
-            Step::Park => asked = outgoing.park().await,
+            Step::Park => asked = outgoing.idle().await,
             Step::Leave => return,
         }
     }

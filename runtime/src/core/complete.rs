@@ -88,10 +88,11 @@ impl Core {
             slot.word = 0;
             if lost {
                 slot.res = -libc::EIO; // It may have been said, with no memory to keep it.
-            } else if slot.quiet
-                && let waker @ Some(_) = slot.waker.take()
-            {
-                self.debris.drop_waker(waker);
+            } else if slot.quiet && slot.state == State::InFlight {
+                // Its waker stays, for who asks for a stop.
+                slot.state = State::Done;
+                self.table.in_flight -= 1;
+                continue;
             }
             self.finish(key.index(), tasks);
         }

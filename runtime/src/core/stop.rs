@@ -122,6 +122,13 @@ impl Core {
         let slot = self.table.slot(key);
         let latest = slot.cause.max(number);
         match (slot.state, slot.kind) {
+            (State::InFlight | State::Done, Kind::OneShot) if slot.quiet => {
+                // It is over, or will be with the next enter, and its future looks (C1).
+                slot.quiet = false;
+                let waker = slot.waker.take();
+                self.debris.wake(waker);
+                return;
+            }
             (State::Done, Kind::OneShot | Kind::Sleep) => {
                 // One that was stopped and not fetched yet returns this request as well (C2). To
                 // one that has a result the request comes with the await after it.
@@ -131,13 +138,6 @@ impl Core {
                 return;
             }
             (State::Orphaned | State::Vacant, _) => return,
-            (State::InFlight, Kind::OneShot | Kind::Sleep) if slot.quiet => {
-                // It is over with the next enter, and then its future looks (C1).
-                slot.quiet = false;
-                let waker = slot.waker.take();
-                self.debris.wake(waker);
-                return;
-            }
             (State::InFlight, Kind::OneShot | Kind::Sleep) => {
                 // Woken by its own completion, when the kernel is done with it (C4).
                 slot.cause = latest;
