@@ -326,6 +326,8 @@ fn peer_that_takes_no_more_ends_both_ways() {
         let writer = thread::spawn(move || while client.write_all(&[7; 1_000]).is_ok() {});
         let error = error_of(proxy.await);
         assert_eq!(error.kind(), ErrorKind::BrokenPipe, "{error}");
+        // The loop turns meanwhile, which closes the connection.
+        until(|| writer.is_finished()).await;
         writer.join().expect("the connection is closed");
     });
 }
