@@ -237,10 +237,9 @@ fn zero_copy_send_that_times_out_waits_for_its_buffer() {
         for limit in [0, 1, 3, 10] {
             let (mut ours, theirs) = pair();
             let (go, late) = late_reader(theirs);
-            let mut send = create_task(async move {
-                let send = ours.send_zc_all(pattern(0, 32 << 20));
-                wait_for(send, limit * MS).await
-            });
+            let data = pattern(0, 32 << 20);
+            let send = async move { wait_for(ours.send_zc_all(data), limit * MS).await };
+            let mut send = begun(send).await;
             sleep((limit + 10) * MS).await.expect("nobody cancels");
             if limit > 0 {
                 let polled = poll_once(&mut send).await;

@@ -39,8 +39,10 @@ use crate::ops::{SendBatch, SharedFd};
 ///
 /// # Moving bytes
 ///
-/// Bytes are sent from the buffers that they were received into, without a copy in user space. There
-/// is no pipe between two splice(2)s: see the Decisions of ARCHITECTURE.md for what that costs.
+/// Bytes are sent from the buffers that they were received into, without a copy in user space, and a
+/// message is one request. A pipe between two splice(2)s takes more CPU time for messages (64 B 1.59,
+/// 4 KiB 1.48, 64 KiB 1.23 of this) and less in bulk (0.66), at 1.29 of the time (M, Linux 6.18,
+/// loopback), and has a thread of the kernel's for each direction in which nothing moves.
 ///
 /// # Cancel safety
 ///
@@ -188,7 +190,7 @@ impl Way<'_> {
             result => result?,
         };
         self.sent.set(self.sent.get() + n);
-        advance(&mut self.batch, n);
+        advance(&mut self.batch, n, drop);
         Ok(())
     }
 }

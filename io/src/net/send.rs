@@ -72,8 +72,8 @@ impl Chunk {
     }
 }
 
-/// Takes `n` bytes off that have gone.
-pub(super) fn advance(batch: &mut Vec<Chunk>, mut n: usize) {
+/// Takes `n` bytes off that have gone, and gives up the chunks that they were.
+pub(super) fn advance(batch: &mut Vec<Chunk>, mut n: usize, give_up: impl FnMut(Chunk)) {
     let mut gone = 0;
     while let Some(chunk) = batch.get(gone)
         && chunk.bytes().len() <= n
@@ -81,7 +81,7 @@ pub(super) fn advance(batch: &mut Vec<Chunk>, mut n: usize) {
         n -= chunk.bytes().len();
         gone += 1;
     }
-    batch.drain(..gone);
+    batch.drain(..gone).for_each(give_up);
     if let Some(first) = batch.first_mut() {
         first.advance(n);
     }
@@ -420,7 +420,7 @@ impl Outgoing {
 
     /// A send is over. Gives whether the next one has to wait for room.
     fn sent(&self, result: io::Result<usize>, batch: &mut Vec<Chunk>) -> bool {
-        let (mut n, waits) = match result {
+        let (n, waits) = match result {
             Ok(n) => (n, false),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, true),
             // A request to stop: used up by this, and what was written is sent all the same. The
@@ -439,25 +439,15 @@ impl Outgoing {
             return false;
         }
         state.bytes -= n;
-        let mut gone = 0;
-        while let Some(chunk) = batch.get(gone)
-            && chunk.bytes().len() <= n
-        {
-            n -= chunk.bytes().len();
-            gone += 1;
-        }
-        for chunk in batch.drain(..gone) {
+        advance(batch, n, |chunk| {
             if let Chunk::Copied(mut vec, _) = chunk
                 && vec.capacity() <= SPARE_BYTES_MAX
             {
                 vec.clear();
                 state.spare = vec;
             }
-        }
+        });
         let waits = waits || !batch.is_empty();
-        if let Some(first) = batch.first_mut() {
-            first.advance(n);
-        }
         while let Some(chunk) = batch.pop() {
             state.queue.push_front(chunk);
         }

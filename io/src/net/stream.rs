@@ -42,7 +42,8 @@ pub struct Stream<K: Kind> {
 /// A TCP connection.
 pub type TcpStream = Stream<Tcp>;
 
-/// A connection within the machine.
+/// A connection within the machine. Descriptors that a peer sends come by
+/// [`recv_msg`](Stream::recv_msg) alone: the kernel closes those that come under another read.
 pub type UnixStream = Stream<Unix>;
 
 /// What is left of a stream that has left its runtime.
