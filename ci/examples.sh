@@ -7,7 +7,7 @@
 # To add one: a function `check_NAME` below. An example without one is a failure.
 source "$(dirname "$0")/lib.sh"
 
-PLANNED=(say_after wait_for echo cat copy embed doctor structured graceful producer_consumer kv proxy)
+PLANNED=(say_after wait_for echo cat copy embed doctor structured graceful producer_consumer kv proxy chat udp_echo port_scan)
 
 package python3 python3 || fail "python3, the real client, cannot be installed"
 
@@ -118,6 +118,87 @@ check_graceful() {
     [ "$status" -eq 0 ] || wrong "status $status"
     prints 'no more connections'
     prints 'all requests have ended'
+}
+
+# Runs example NAME as a server in the background, at a port of its own.
+serving() {
+    cargo build --quiet --release --example "$1"
+    "${CARGO_TARGET_DIR:-target}/release/examples/$1" 127.0.0.1:0 >"$scratch/out" 2>&1 &
+    server=$!
+    listening
+}
+
+# Ends the server by Ctrl-C.
+interrupted() {
+    local status=0
+    kill -INT "$server"
+    wait "$server" || status=$?
+    server=
+    [ "$status" -eq 0 ] || wrong "status $status"
+}
+
+check_chat() {
+    local address
+    serving chat
+    timeout 60 python3 - "$address" <<'PYTHON' >>"$scratch/out" 2>&1 || wrong "a client found a fault"
+import socket, sys
+host, port = sys.argv[1].rsplit(":", 1)
+def client(name):
+    stream = socket.create_connection((host, int(port)), 20)
+    stream.sendall(name.encode() + b"\n")
+    return stream, stream.makefile("rb")
+ann, hears = client("ann")
+bob, bob_hears = client("bob")
+assert hears.readline() == b"* bob is here\n"
+bob.sendall("hëllo\nagain\n".encode())
+assert hears.readline() == "bob: hëllo\n".encode()
+assert hears.readline() == b"bob: again\n"
+mute, _ = client("mute")  # Never reads.
+assert hears.readline() == b"* mute is here\n"
+for _ in range(3000):
+    bob.sendall(b"x" * 1000 + b"\n")
+    assert len(hears.readline()) == 1006
+bob.sendall(b"y" * 10000 + b"\n")  # Longer than a line may be.
+while (line := hears.readline()) != b"* bob has left\n":
+    assert line == b"* mute has left\n", line
+assert bob_hears.read().endswith(b"* mute is here\n")
+print("a chat was had")
+PYTHON
+    interrupted
+    prints 'a chat was had'
+    prints 'no more clients'
+}
+
+check_udp_echo() {
+    local address
+    serving udp_echo
+    timeout 60 python3 - "$address" <<'PYTHON' >>"$scratch/out" 2>&1 || wrong "a peer found a fault"
+import socket, sys
+host, port = sys.argv[1].rsplit(":", 1)
+peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+peer.settimeout(20)
+for n in (0, 1, 100, 1472, 9000, 65507):
+    peer.sendto(bytes(i % 251 for i in range(n)), (host, int(port)))
+    assert peer.recv(65535) == bytes(i % 251 for i in range(n))
+PYTHON
+    interrupted
+    prints '^6 answered'
+}
+
+check_port_scan() {
+    timeout 60 python3 - "${CARGO_TARGET_DIR:-target}" <<'PYTHON' >"$scratch/out" 2>&1 || wrong "the scan missed a port"
+import socket, subprocess, sys
+listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+ports = sorted(listener.getsockname()[1] for listener in listeners)
+first, last = max(1, ports[0] - 2000), min(65535, ports[-1] + 2000)
+scan = ["cargo", "run", "--quiet", "--release", "--example", "port_scan", "--", "127.0.0.1", f"{first}-{last}"]
+output = subprocess.run(scan, capture_output=True, text=True, check=True).stdout
+print(output)
+for port in ports:
+    assert f"{port} is open\n" in output, port
+PYTHON
+    prints 'is open' 3
+    prints '[0-9]+ ports in'
 }
 
 # Peers on both sides: half-close, resets, idle ones, and Ctrl-C in the middle.

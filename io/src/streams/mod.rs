@@ -2,6 +2,7 @@
 
 mod connect;
 mod errors;
+mod frames;
 mod reader;
 mod server;
 mod writer;

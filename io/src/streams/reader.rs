@@ -187,7 +187,7 @@ impl StreamReader {
     }
 
     /// Takes the first `n` bytes of what is unread.
-    fn take(&mut self, n: usize) -> Lease {
+    pub(super) fn take(&mut self, n: usize) -> Lease {
         if !self.gathered.is_empty() {
             let taken = if self.taken == 0 && n == self.gathered.len() {
                 take(&mut self.gathered)
@@ -364,7 +364,7 @@ impl StreamReader {
         IncompleteRead::error(self.take_all(), expected)
     }
 
-    fn take_all(&mut self) -> Vec<u8> {
+    pub(super) fn take_all(&mut self) -> Vec<u8> {
         self.gather();
         take(&mut self.gathered)
     }
