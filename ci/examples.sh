@@ -123,7 +123,10 @@ check_graceful() {
 # Runs example NAME as a server in the background, at a port of its own.
 serving() {
     cargo build --quiet --release --example "$1"
-    "${CARGO_TARGET_DIR:-target}/release/examples/$1" 127.0.0.1:0 >"$scratch/out" 2>&1 &
+    # A shell has what runs in the background ignore Ctrl-C.
+    : >"$scratch/out"
+    env --default-signal=INT "${CARGO_TARGET_DIR:-target}/release/examples/$1" 127.0.0.1:0 \
+        >>"$scratch/out" 2>&1 &
     server=$!
     listening
 }
@@ -132,6 +135,11 @@ serving() {
 interrupted() {
     local status=0
     kill -INT "$server"
+    for _ in $(seq 100); do
+        kill -0 "$server" 2>/dev/null || break
+        sleep 0.1
+    done
+    kill -9 "$server" 2>/dev/null && wrong "it does not end"
     wait "$server" || status=$?
     server=
     [ "$status" -eq 0 ] || wrong "status $status"
