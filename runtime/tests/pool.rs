@@ -403,7 +403,7 @@ each_driver! {
 
     /// Random sizes and orders; leases are held, dropped, split and kept at random.
     fn random_use_loses_no_byte_and_no_buffer(world) {
-        for seed in 0..if cfg!(miri) { 3 } else { 60 } {
+        for seed in 0..if cfg!(miri) { 1 } else { 60 } {
             let mut random = fastrand::Rng::with_seed(seed);
             let streams: Vec<_> = (0..random.usize(1..5)).map(|_| world.stream()).collect();
             let count = random.u16(1..4);
@@ -415,7 +415,7 @@ each_driver! {
                     .map(|&(fd, _)| (receive(fd).bounded(random.u64(0..2_000)), 0, 0))
                     .collect();
                 let (mut held, mut kept) = (Vec::new(), Vec::new());
-                for _ in 0..200 {
+                for _ in 0..if cfg!(miri) { 25 } else { 200 } {
                     let i = random.usize(..streams.len());
                     let (receive, sent, seen) = &mut connections[i];
                     if random.bool() {
