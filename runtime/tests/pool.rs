@@ -475,6 +475,25 @@ mod whole {
         bodies::nobody_writes_to_what_is_leased(&world());
     }
 
+    /// As many more as they are smaller: the limit is one of memory.
+    #[test]
+    fn smaller_buffers_are_more() {
+        let world = world();
+        let (receiver, sender) = world.stream();
+        let builder = world.builder().buffer_bytes(64 << 10).buffer_count(1, 2);
+        let mut runner = builder.build().expect("a runner");
+        runner.run(async {
+            let mut receive = receive(receiver);
+            let mut leases = Vec::new();
+            for _ in 0..8 {
+                send(sender, b"one").await;
+                leases.push(receive.next().await.expect("bytes"));
+            }
+            assert_eq!(counts().total, 8);
+        });
+        world.finish(runner);
+    }
+
     #[test]
     fn bounded_receive_pauses_and_loses_nothing() {
         bodies::bounded_receive_pauses_and_loses_nothing(&world());

@@ -201,6 +201,37 @@ each_driver! {
     }
 }
 
+/// A completion that the kernel had no memory to keep may have been that of a failure.
+#[test]
+fn lost_completion_is_a_failure_of_those_that_it_may_have_been_of() {
+    let world = World::sim();
+    let (receiver, sender) = world.stream();
+    let kernel = world.kernel.clone().expect("simulated");
+    world.run(async {
+        kernel.fail_enter(libc::EBADR, 1);
+        let BufResult(sent, _) = send(sender, b"sent").await;
+        assert_eq!(
+            sent.expect_err("it is not known").raw_os_error(),
+            Some(libc::EIO)
+        );
+        assert_eq!(recv(receiver, 9).await, b"sent");
+        // What was lost earlier was none of theirs.
+        kernel.fail_enter(libc::EBADR, 1);
+        nop().await.expect("it completes");
+        assert_eq!(send(sender, b"more").await.0.expect("there is room"), 4);
+        assert_eq!(recv(receiver, 9).await, b"more");
+    });
+}
+
+/// Nothing may come between a silent request and its enter.
+#[test]
+fn requests_that_others_would_wait_for_are_refused() {
+    for flags in [1 << 1, 1 << 2, 1 << 3] {
+        let refused = std::panic::catch_unwind(|| Request::new(SEND, -1).flags(flags));
+        assert!(refused.is_err(), "{flags}");
+    }
+}
+
 /// TASKRUN may be up with nothing behind it: nobody waits for that to change.
 #[test]
 fn claim_of_more_completions_holds_nothing_up() {

@@ -8,7 +8,7 @@ use crate::Instant;
 use crate::debris::{Item, Remains};
 use crate::driver::{Completion, Wait};
 use crate::inbox::Inbox;
-use crate::op::table::{Cancel, Kind, Shot, State};
+use crate::op::table::{Cancel, Key, Kind, Shot, State};
 use crate::op::{Control, NOTIF_COPIED, Tag};
 use crate::pool::has_buffer;
 use crate::task::{TaskNumber, Tasks};
@@ -61,11 +61,9 @@ impl Core {
     }
 
     /// Whether nobody waits for the silent operations that are queued.
-    fn all_quiet(&mut self) -> bool {
-        let Self { silent, table, .. } = self;
-        let mut slots = silent
-            .iter()
-            .filter_map(|key| table.of_token_ref(key.token()));
+    fn all_quiet(&self) -> bool {
+        let of = |key: &Key| self.table.of_token_ref(key.token());
+        let mut slots = self.silent.iter().filter_map(of);
         slots.all(|slot| slot.quiet && slot.state == State::InFlight)
     }
 
@@ -126,7 +124,7 @@ impl Core {
             .filter(|slot| slot.is_in_flight())
         else {
             self.counts.stale += 1; // R4: another generation, or a second end of this one.
-            self.give_back(res, flags);
+            self.discard(res, flags);
             return;
         };
         if slot.kind == Kind::Multishot {
@@ -148,7 +146,7 @@ impl Core {
         if has_buffer(flags) {
             // It has no place to say where in the buffer.
             self.table.at(token.index()).word = 0;
-            self.give_back(res, flags);
+            self.discard(res, flags);
         }
         let slot = self.table.at(token.index());
         if !completion.is_final() {
@@ -198,12 +196,11 @@ impl Core {
 
     /// Gives a buffer back that came to nobody.
     #[cold]
-    fn give_back(&self, res: i32, flags: u32) {
+    fn discard(&self, res: i32, flags: u32) {
         if has_buffer(flags)
             && let Some(pool) = &self.pool
         {
-            pool.consume(res, flags);
-            pool.give_back(flags);
+            pool.discard(res, flags);
         }
     }
 

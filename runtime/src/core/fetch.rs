@@ -82,14 +82,12 @@ impl Core {
                 }
                 let cause = slot.cause;
                 let under = self.vacate(key);
-                if cause == 0 {
+                // One with a buffer has come, whoever asked (C1).
+                if cause == 0 || has_buffer(cqe.flags()) {
                     return NextShot::Last(cqe);
                 }
                 if is_stopped(res) {
                     self.delivered(under, cause);
-                }
-                if has_buffer(cqe.flags()) {
-                    return NextShot::Last(cqe);
                 }
                 return NextShot::Last(cqe.with_cause(Cause::of(cause)));
             }

@@ -281,6 +281,9 @@ impl Core {
         self.submitted();
         let key = self.table.insert(State::InFlight, kind);
         if let Some(res) = silent {
+            if self.silent.is_empty() {
+                self.driver.take_lost(); // What was lost before was none of theirs.
+            }
             self.table.at(key.index()).res = res;
             self.silent.push(key);
         }

@@ -199,10 +199,7 @@ impl Driver {
 
     /// Whether the kernel has lost completions since this was asked.
     pub(crate) fn take_lost(&mut self) -> bool {
-        match &mut self.which {
-            Which::Uring(uring) => uring.take_lost(),
-            Which::Sim(_) | Which::Retired(_) => false,
-        }
+        each!(&mut self.which, driver => driver.take_lost())
     }
 
     /// Moves the completions that are here to `batch`.
@@ -327,6 +324,10 @@ impl Retired {
     }
 
     const fn signal_event_fd(&self, _: bool) {}
+
+    const fn take_lost(&self) -> bool {
+        false
+    }
 
     fn register_buf_ring(&self, _: u16, _: &BufRing) -> io::Result<bool> {
         self.event_fd().map(|_| false)

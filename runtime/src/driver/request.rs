@@ -9,7 +9,9 @@ use crate::op::Token;
 
 /// Bits of a request's `flags` (`IOSQE_*`) that the runtime itself sets or reads.
 pub(crate) mod flags {
+    pub(crate) const DRAIN: u8 = 1 << 1;
     pub(crate) const LINK: u8 = 1 << 2;
+    pub(crate) const HARDLINK: u8 = 1 << 3;
     pub(crate) const BUFFER_SELECT: u8 = 1 << 5;
     pub(crate) const CQE_SKIP_SUCCESS: u8 = 1 << 6;
 }
@@ -80,9 +82,17 @@ impl Request {
         self.opcode
     }
 
-    /// `IOSQE_*` bits. Not for links: the runtime makes chains.
+    /// `IOSQE_*` bits.
+    ///
+    /// # Panics
+    /// For links and drains: the runtime makes chains, and a request of somebody else's that waits
+    /// behind this one would not be over when it is believed to be ([`silent`](Self::silent)).
     #[must_use]
     pub const fn flags(mut self, flags: u8) -> Self {
+        assert!(
+            flags & (flags::DRAIN | flags::LINK | flags::HARDLINK) == 0,
+            "a request that others would wait for: chains are the runtime's"
+        );
         self.flags = flags;
         self
     }
@@ -156,6 +166,8 @@ impl Request {
     /// come back for it (see [`Op::start`](crate::Op::start)).
     ///
     /// For what never waits and does all or fails: a send with `MSG_DONTWAIT` and `MSG_WAITALL`, say.
+    /// Whoever says so of something else has memory freed that the kernel still uses: it is a part of
+    /// the contract of [`Operation`](crate::Operation).
     #[must_use]
     pub const fn silent(mut self, res: i32) -> Self {
         self.flags |= flags::CQE_SKIP_SUCCESS;

@@ -110,6 +110,7 @@ struct State {
     buf_rings: BTreeMap<u16, Buffers>,
     whole_buffers: bool,
     claims_more: bool,
+    lost: bool,
 }
 
 /// An operation that has not completed.
@@ -205,7 +206,8 @@ impl Kernel {
         self.0.borrow_mut().refused_enters = n;
     }
 
-    /// The next enter fails with `errno` after it took `taken` entries.
+    /// The next enter fails with `errno` after it took `taken` entries. EBADR: and the kernel has lost
+    /// a completion.
     pub fn fail_enter(&self, errno: i32, taken: usize) {
         self.0.borrow_mut().failing_enter = Some((errno, taken));
     }
@@ -715,7 +717,10 @@ impl Driver {
         }
         let queued = queue.requests().len();
         let (failed, taken) = match state.failing_enter.take() {
-            Some((_, taken)) => (true, taken.min(queued)),
+            Some((errno, taken)) => {
+                state.lost |= errno == libc::EBADR;
+                (true, taken.min(queued))
+            }
             None => (false, queued),
         };
         state.submit_all(&queue.requests()[..taken]);
@@ -725,6 +730,10 @@ impl Driver {
 
     pub(super) fn has_more(&self) -> bool {
         self.kernel.0.borrow().claims_more
+    }
+
+    pub(super) fn take_lost(&mut self) -> bool {
+        std::mem::take(&mut self.kernel.0.borrow_mut().lost)
     }
 
     pub(super) fn reap(&mut self, batch: &mut Vec<Completion>) {

@@ -39,6 +39,8 @@ use crate::task::TaskNumber;
 /// * Nothing but the kernel touches that memory until then, and the descriptor is one that the
 ///   program may use.
 /// * `request` only describes: it does not call into the runtime.
+/// * A request that is [silent](Request::silent) never waits: the kernel is done with it, and with
+///   what it points at, when the enter that takes it returns.
 /// * Anybody who has a value of the type may call `complete` and `orphaned`, with any [`Cqe`]. A
 ///   type that believes what it is told (so many bytes are initialised, this descriptor is nobody
 ///   else's) is therefore private to those who only give it to [`submit`].

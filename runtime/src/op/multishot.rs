@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::table::Kind;
 use super::{Cqe, Key, Operation, Orphan, Start, abandon, begin};
-use crate::core::NextShot;
+use crate::core::{Core, NextShot};
 use crate::current::{self, BelongsToItsThread};
 use crate::inbox::RuntimeId;
 use crate::runtime::Runtime;
@@ -129,13 +129,18 @@ impl<O: Operation + Clone> Multishot<O> {
     }
 
     fn stop(&self) {
+        self.if_armed(|core, key| {
+            core.leave_shot(key);
+            core.stop_shots(key);
+        });
+    }
+
+    /// Does something to the slot, if there is one.
+    fn if_armed(&self, f: impl FnOnce(&mut Core, Key)) {
         if let Some(key) = self.armed {
             current::with_id(self.runtime, |owner: Option<&Runtime>| {
                 if let Some(owner) = owner {
-                    owner.with_core(|core| {
-                        core.leave_shot(key);
-                        core.stop_shots(key);
-                    });
+                    owner.with_core(|core| f(core, key));
                 }
             });
         }
@@ -164,13 +169,7 @@ impl<O: Operation + Clone> Multishot<O> {
     /// the next one's. [`next`](Self::next) does this by itself.
     #[cold]
     pub fn leave(&self) {
-        if let Some(key) = self.armed {
-            current::with_id(self.runtime, |owner: Option<&Runtime>| {
-                if let Some(owner) = owner {
-                    owner.with_core(|core| core.leave_shot(key));
-                }
-            });
-        }
+        self.if_armed(Core::leave_shot);
     }
 
     /// [`next`](Self::next), for hand-written futures.
@@ -219,20 +218,12 @@ impl<O: Operation + Clone> Multishot<O> {
             Ok(key) => {
                 self.armed = Some(key);
                 if self.held_max != 0 {
-                    self.bound(key);
+                    self.if_armed(|core, key| core.bound_shots(key, self.held_max));
                 }
                 None
             }
             Err(cause) => Some(Cqe::cancelled(cause)),
         }
-    }
-
-    fn bound(&self, key: Key) {
-        current::with_id(self.runtime, |owner: Option<&Runtime>| {
-            if let Some(owner) = owner {
-                owner.core().bound_shots(key, self.held_max);
-            }
-        });
     }
 
     /// The next completion, for who waits for the end of it.

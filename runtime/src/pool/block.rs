@@ -14,7 +14,7 @@ pub(super) struct Block {
 }
 
 // SAFETY: it is an address and a length. Who may read and write which bytes is up to those who
-// have the ranges.
+// have the ranges; those that leave the thread are only read (R12).
 unsafe impl Send for Block {}
 // SAFETY: as above.
 unsafe impl Sync for Block {}
@@ -39,7 +39,8 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout; the last of those who had a range is gone.
+        // SAFETY: allocated in `new` with this layout; the last of those who had a range is gone, and
+        // the kernel with them, or the pool would have been leaked (R2, R9).
         unsafe { dealloc(self.start.as_ptr(), layout(self.bytes)) };
     }
 }

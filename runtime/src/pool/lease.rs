@@ -164,7 +164,8 @@ impl Deref for Lease {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: initialised bytes that the lease keeps, of which nobody writes any while it lives.
+        // SAFETY: initialised bytes that the lease keeps alive (R1), of which nobody writes any while
+        // it lives: the kernel writes behind them, and the buffer is not its own again before (R2).
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len as usize) }
     }
 }
@@ -219,7 +220,7 @@ impl AsRef<[u8]> for Detached {
         // SAFETY: the range was a lease's, so it is within the block and initialised.
         let start = unsafe { self.block.start().add(self.at) };
         // SAFETY: as above, and nobody writes to it: a block that is shared is not given to the
-        // kernel again.
+        // kernel again (R2).
         unsafe { std::slice::from_raw_parts(start.as_ptr(), self.len) }
     }
 }

@@ -38,10 +38,10 @@ use crate::op::Cqe;
 use block::Block;
 
 /// `IORING_CQE_F_BUFFER`: the upper half of `flags` is the number of a buffer.
-const F_BUFFER: u32 = 1 << 0;
+pub(crate) const F_BUFFER: u32 = 1 << 0;
 /// `IORING_CQE_F_BUF_MORE`: the kernel goes on in the same buffer.
-const F_BUF_MORE: u32 = 1 << 4;
-const BUFFER_SHIFT: u32 = 16;
+pub(crate) const F_BUF_MORE: u32 = 1 << 4;
+pub(crate) const BUFFER_SHIFT: u32 = 16;
 
 /// Where buffers are used whole, they are no larger than this: one message has one.
 const WHOLE_BYTES_MAX: u32 = 16 * 1024;
@@ -89,7 +89,10 @@ pub(crate) struct State {
     count: u16,
     count_max: u16,
     incremental: bool,
-    counts: BufferCounts,
+    /// Buffers that the kernel can fill, or is filling.
+    free: usize,
+    /// Ranges that are leased.
+    leases: usize,
 }
 
 struct Buffer {
@@ -133,14 +136,17 @@ impl BufPool {
     }
 
     pub(crate) fn new(config: Config, driver: &mut Driver) -> io::Result<Self> {
-        let places = config.count_max.next_power_of_two();
+        // Where a buffer has one message at a time there are more, smaller ones: it is not known yet.
+        let share = (config.bytes / WHOLE_BYTES_MAX).max(1) as u16;
+        let most = config.count_max.saturating_mul(share).min(1 << 15);
+        let places = most.next_power_of_two();
         let ring = BufRing::new(places);
         let group = NEXT_GROUP.fetch_add(1, Relaxed);
         let incremental = driver.register_buf_ring(group, &ring)?;
-        // Where a buffer has one message at a time there are more, smaller ones.
-        let (bytes, share) = match config.bytes / WHOLE_BYTES_MAX {
-            share @ 2.. if !incremental => (WHOLE_BYTES_MAX, share as u16),
-            _ => (config.bytes, 1),
+        let (bytes, share) = if incremental {
+            (config.bytes, 1)
+        } else {
+            (config.bytes.min(WHOLE_BYTES_MAX), share)
         };
         let mut state = State {
             ring,
@@ -148,10 +154,11 @@ impl BufPool {
             vacant: Vec::new(),
             group,
             bytes,
-            count: config.count.saturating_mul(share),
+            count: config.count.saturating_mul(share).min(places),
             count_max: config.count_max.saturating_mul(share).min(places),
             incremental,
-            counts: BufferCounts::default(),
+            free: 0,
+            leases: 0,
         };
         state.grow(state.count.into());
         Ok(Self(Rc::new(RefCell::new(state))))
@@ -162,20 +169,15 @@ impl BufPool {
         self.0.borrow().group
     }
 
-    /// How many bytes a buffer has: the most that one completion brings.
-    pub fn buffer_bytes(&self) -> usize {
-        self.0.borrow().bytes as usize
-    }
-
     /// Whether the kernel has a buffer to fill, or gets one by this. A receive that starts without
     /// one ends at once, with ENOBUFS.
     pub fn has_free(&self) -> bool {
         let mut state = self.0.borrow_mut();
-        if state.counts.free == 0 {
+        if state.free == 0 {
             let by = state.total().max(1);
             state.grow(by);
         }
-        state.counts.free > 0
+        state.free > 0
     }
 
     /// Whether the pool cannot grow any more.
@@ -199,8 +201,8 @@ impl BufPool {
         let bid = number_of(flags);
         let start = self.0.borrow().start_of(bid, cqe.place());
         let len = cqe.res().max(0) as u32;
-        // SAFETY: the kernel has filled these bytes for the completion, which was counted as a lease
-        // in `consume` and is used up here.
+        // SAFETY: the kernel has filled these bytes for the completion and is done with them (R5), which
+        // was counted as a lease in `consume` and is used up here (R6).
         let lease = unsafe { Lease::of_pool(self.clone(), bid, start, len) };
         cqe.result().map(|_| lease)
     }
@@ -214,7 +216,8 @@ impl BufPool {
         let state = self.0.borrow();
         BufferCounts {
             total: state.total(),
-            ..state.counts
+            free: state.free,
+            leases: state.leases,
         }
     }
 
@@ -225,10 +228,12 @@ impl BufPool {
         self.0.borrow_mut().consume(res, flags)
     }
 
-    /// Gives a buffer back that nobody will take a lease of.
+    /// The same, of a completion that nobody will take a lease of: its buffer goes back.
     #[cold]
-    pub(crate) fn give_back(&self, flags: u32) {
-        self.0.borrow_mut().release(number_of(flags));
+    pub(crate) fn discard(&self, res: i32, flags: u32) {
+        let mut state = self.0.borrow_mut();
+        state.consume(res, flags);
+        state.release(number_of(flags));
     }
 }
 
@@ -252,11 +257,11 @@ impl State {
             "the kernel used more of a buffer than there is"
         );
         buffer.leases += 1;
-        self.counts.leases += 1;
+        self.leases += 1;
         if flags & F_BUF_MORE == 0 {
             buffer.in_ring = false;
-            self.counts.free -= 1;
-            if self.counts.free < FREE_MIN {
+            self.free -= 1;
+            if self.free < FREE_MIN {
                 let by = self.total();
                 self.grow(by);
             }
@@ -266,21 +271,21 @@ impl State {
 
     fn start_of(&self, bid: u16, at: u32) -> NonNull<u8> {
         assert!(at <= self.bytes);
-        // SAFETY: within the block.
+        // SAFETY: within the block, which has `bytes` bytes and stays while a lease is counted (R1).
         unsafe { self.block_of(bid).start().add(at as usize) }
     }
 
     /// Another lease on the same buffer.
     fn share(&mut self, bid: u16) {
         self.buffers[usize::from(bid)].leases += 1;
-        self.counts.leases += 1;
+        self.leases += 1;
     }
 
     #[inline]
     fn release(&mut self, bid: u16) {
         let buffer = &mut self.buffers[usize::from(bid)];
         buffer.leases -= 1;
-        self.counts.leases -= 1;
+        self.leases -= 1;
         if buffer.leases == 0 && !buffer.in_ring {
             self.come_back(bid);
         }
@@ -290,7 +295,7 @@ impl State {
     fn come_back(&mut self, bid: u16) {
         let total = self.total();
         // After a burst: at most half of them are kept for the next one.
-        if total > self.count.into() && self.counts.free > total / 2 {
+        if total > self.count.into() && self.free > total / 2 {
             self.buffers[usize::from(bid)].block = None;
             self.vacant.push(bid);
         } else {
@@ -316,7 +321,7 @@ impl State {
         self.ring.push(start, self.bytes, bid);
         buffer.used = 0;
         buffer.in_ring = true;
-        self.counts.free += 1;
+        self.free += 1;
     }
 
     #[cold]

@@ -2,13 +2,10 @@
 
 use super::{OnCancel, SCRIBBLE, State, counts_bytes, is_read};
 use crate::driver::{Completion, Request, flags};
-use crate::pool::{BufRing, Entry};
+use crate::pool::{BUFFER_SHIFT, BufRing, Entry, F_BUF_MORE, F_BUFFER};
 
 /// `IORING_RECV_MULTISHOT`, in `ioprio`.
 const RECV_MULTISHOT: u16 = 1 << 1;
-
-const F_BUFFER: u32 = 1 << 0;
-const F_BUF_MORE: u32 = 1 << 4;
 
 /// A ring of provided buffers, from the kernel's side.
 pub(super) struct Buffers {
@@ -87,7 +84,7 @@ impl State {
         };
         // SAFETY: as above, and nobody else writes to it.
         let entry = unsafe { &mut *entry };
-        let flags = u32::from(entry.bid) << 16 | F_BUFFER;
+        let flags = u32::from(entry.bid) << BUFFER_SHIFT | F_BUFFER;
         // SAFETY: not more was written than the buffer has.
         entry.addr = unsafe { entry.addr.add(res as usize) };
         entry.len -= res as u32;
