@@ -117,14 +117,26 @@ unsafe impl<B: IoBuf> Operation for Drain<B> {
 
 /// Writes several buffers to a stream, from byte `from` of all of them on.
 pub(crate) struct DrainMany<V> {
-    pub(crate) fd: SharedFd,
-    pub(crate) bufs: V,
+    fd: SharedFd,
+    bufs: V,
     /// The first byte that is not written yet.
-    pub(crate) from: usize,
+    from: usize,
     /// `MSG_*`.
-    pub(crate) flags: u32,
-    /// The list of buffers where it does not fit into scratch: empty at first.
-    pub(crate) iovecs: Vec<libc::iovec>,
+    flags: u32,
+    /// The list of buffers where it does not fit into scratch.
+    iovecs: Vec<libc::iovec>,
+}
+
+impl<V> DrainMany<V> {
+    pub(crate) fn new(fd: &SharedFd, bufs: V, from: usize, flags: u32) -> Self {
+        Self {
+            fd: fd.clone(),
+            bufs,
+            from,
+            flags,
+            iovecs: Vec::new(),
+        }
+    }
 }
 
 /// What the kernel takes in one list (`UIO_MAXIOV`).
@@ -137,33 +149,15 @@ unsafe impl<V: IoBufs> Operation for DrainMany<V> {
     type Output = BufResult<usize, V>;
 
     fn request(&mut self, scratch: &mut Scratch) -> Request {
-        let Self { bufs, from, .. } = self;
-        let mut skip = *from;
+        let (bufs, mut skip) = (&self.bufs, self.from);
         let parts = (0..bufs.parts()).filter_map(|i| {
             let bytes = bufs.part(i);
             let gone = skip.min(bytes.len());
             skip -= gone;
             let left = &bytes[gone..];
-            (!left.is_empty()).then(|| libc::iovec {
-                iov_base: left.as_ptr().cast_mut().cast(),
-                iov_len: left.len(),
-            })
+            (!left.is_empty()).then(|| iovec(left))
         });
-        let mut parts = parts.take(IOVECS_MAX);
-        let short: [_; IOVECS_IN_SCRATCH] = std::array::from_fn(|_| parts.next());
-        let mut header = empty_header();
-        if let Some(next) = parts.next() {
-            let mut iovecs: Vec<_> = short.into_iter().flatten().collect();
-            iovecs.push(next);
-            iovecs.extend(parts);
-            self.iovecs = iovecs;
-            header.msg_iovlen = self.iovecs.len() as _;
-            header.msg_iov = self.iovecs.as_mut_ptr();
-        } else {
-            header.msg_iovlen = short.iter().flatten().count() as _;
-            let iovecs = short.map(|part| part.unwrap_or(NO_BYTES));
-            header.msg_iov = scratch.put(iovecs).cast_mut().cast();
-        }
+        let header = header_of(parts.take(IOVECS_MAX), scratch, &mut self.iovecs);
         Request::new(op::SendMsg::CODE, self.fd.as_raw_fd())
             .addr(scratch.put(header))
             .len(1)
@@ -299,16 +293,27 @@ unsafe impl Operation for ReceiveOwn {
 
 /// Sends chunks one behind the other, on a socket.
 pub(crate) struct SendBatch {
-    pub(crate) fd: SharedFd,
+    fd: SharedFd,
     /// One to [`CHUNKS_MAX`](Self::CHUNKS_MAX).
-    pub(crate) chunks: Vec<Chunk>,
+    chunks: Vec<Chunk>,
     /// Whether to wait for room. If not it is silent if it sends all.
-    pub(crate) waits: bool,
+    waits: bool,
+    /// The list of chunks where it does not fit into scratch, which it does.
+    iovecs: Vec<libc::iovec>,
 }
 
 impl SendBatch {
-    /// So many chunks, and a header, fit into the scratch.
-    pub(crate) const CHUNKS_MAX: usize = 4;
+    pub(crate) fn new(fd: &SharedFd, chunks: Vec<Chunk>, waits: bool) -> Self {
+        Self {
+            fd: fd.clone(),
+            chunks,
+            waits,
+            iovecs: Vec::new(),
+        }
+    }
+
+    /// Their list, and a header, fit into the scratch.
+    pub(crate) const CHUNKS_MAX: usize = IOVECS_IN_SCRATCH;
 }
 
 // SAFETY: the chunks' memory is on the heap, and they are the operation's own; header and vector are
@@ -317,28 +322,14 @@ unsafe impl Operation for SendBatch {
     type Output = BufResult<usize, Vec<Chunk>>;
 
     fn request(&mut self, scratch: &mut Scratch) -> Request {
-        let mut parts = [const { MaybeUninit::zeroed() }; Self::CHUNKS_MAX];
-        let mut total = 0;
-        for (part, chunk) in parts.iter_mut().zip(&self.chunks) {
-            let bytes = chunk.bytes();
-            total += bytes.len();
-            part.write(libc::iovec {
-                iov_base: bytes.as_ptr().cast_mut().cast(),
-                iov_len: bytes.len(),
-            });
-        }
+        let parts = self.chunks.iter().map(Chunk::bytes);
+        let total = transfer_len(parts.clone().map(<[u8]>::len).sum());
         let request = match &self.chunks[..] {
-            [chunk] => {
-                total = transfer_len(total) as usize;
-                Request::new(op::Send::CODE, self.fd.as_raw_fd())
-                    .addr(chunk.bytes().as_ptr())
-                    .len(total as u32)
-            }
-            chunks => {
-                // SAFETY: zero is a header of nothing.
-                let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-                header.msg_iov = scratch.put(parts).cast_mut().cast();
-                header.msg_iovlen = chunks.len();
+            [chunk] => Request::new(op::Send::CODE, self.fd.as_raw_fd())
+                .addr(chunk.bytes().as_ptr())
+                .len(total),
+            _ => {
+                let header = header_of(parts.map(iovec), scratch, &mut self.iovecs);
                 Request::new(op::SendMsg::CODE, self.fd.as_raw_fd())
                     .addr(scratch.put(header))
                     .len(1)
@@ -350,7 +341,7 @@ unsafe impl Operation for SendBatch {
         }
         request
             .op_flags((flags | libc::MSG_DONTWAIT) as u32)
-            .silent(total as i32)
+            .silent(total as i32) // At most TRANSFER_MAX.
     }
 
     fn complete(self, cqe: Cqe) -> Self::Output {
@@ -601,8 +592,8 @@ unsafe impl<B: IoBuf> Operation for SendTo<B> {
     fn orphaned(self, _: Cqe) {}
 }
 
-/// Buffers whose list fits into scratch, behind the header.
-const IOVECS_IN_SCRATCH: usize = 3;
+/// Buffers whose list fits into scratch, beside the header.
+const IOVECS_IN_SCRATCH: usize = 4;
 
 /// Sends several buffers as one message, with control messages.
 ///
@@ -637,23 +628,45 @@ impl<V: IoBufs, K> SendMsg<V, K> {
             iovecs: Vec::new(),
         }
     }
-
-    fn iovec(&self, i: usize) -> libc::iovec {
-        if i >= self.bufs.parts() {
-            return NO_BYTES;
-        }
-        let bytes = self.bufs.part(i);
-        libc::iovec {
-            iov_base: bytes.as_ptr().cast_mut().cast(),
-            iov_len: bytes.len(),
-        }
-    }
 }
 
 const NO_BYTES: libc::iovec = libc::iovec {
     iov_base: std::ptr::null_mut(),
     iov_len: 0,
 };
+
+fn iovec(bytes: &[u8]) -> libc::iovec {
+    libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    }
+}
+
+/// A header with a list of buffers, which is in the scratch, or in `long` where it does not fit: that
+/// is the operation's own, and on the heap.
+fn header_of(
+    mut parts: impl Iterator<Item = libc::iovec>,
+    scratch: &Scratch,
+    long: &mut Vec<libc::iovec>,
+) -> libc::msghdr {
+    let short: [_; IOVECS_IN_SCRATCH] = std::array::from_fn(|_| parts.next());
+    let mut header = empty_header();
+    if let Some(next) = parts.next() {
+        *long = short
+            .into_iter()
+            .flatten()
+            .chain([next])
+            .chain(parts)
+            .collect();
+        header.msg_iovlen = long.len() as _;
+        header.msg_iov = long.as_mut_ptr();
+    } else {
+        header.msg_iovlen = short.iter().flatten().count() as _;
+        let list = short.map(|part| part.unwrap_or(NO_BYTES));
+        header.msg_iov = scratch.put(list).cast_mut().cast();
+    }
+    header
+}
 
 /// A header that says nothing.
 fn empty_header() -> libc::msghdr {
@@ -668,16 +681,8 @@ unsafe impl<V: IoBufs, K: 'static> Operation for SendMsg<V, K> {
     type Output = BufResult<usize, (V, K)>;
 
     fn request(&mut self, scratch: &mut Scratch) -> Request {
-        let parts = self.bufs.parts();
-        let mut header = empty_header();
-        header.msg_iovlen = parts as _;
-        header.msg_iov = if parts <= IOVECS_IN_SCRATCH {
-            let iovecs: [_; IOVECS_IN_SCRATCH] = std::array::from_fn(|i| self.iovec(i));
-            scratch.put(iovecs).cast_mut().cast()
-        } else {
-            self.iovecs = (0..parts).map(|i| self.iovec(i)).collect();
-            self.iovecs.as_mut_ptr()
-        };
+        let parts = (0..self.bufs.parts()).map(|i| iovec(self.bufs.part(i)));
+        let mut header = header_of(parts, scratch, &mut self.iovecs);
         if let Some(to) = &self.to {
             header.msg_name = to.as_ptr().cast_mut().cast();
             header.msg_namelen = to.len();

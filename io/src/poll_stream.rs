@@ -68,6 +68,21 @@ impl PollStream {
         self.reader.consume(n);
     }
 
+    /// Takes what has come, as far as there is room for it. Gives how much.
+    #[cfg(any(feature = "futures-io", feature = "hyper", feature = "tokio"))]
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: usize,
+        put: impl FnOnce(&[u8]),
+    ) -> Poll<io::Result<usize>> {
+        let unread = ready!(self.poll_fill_buf(cx))?;
+        let n = unread.len().min(room);
+        put(&unread[..n]);
+        self.consume(n);
+        Poll::Ready(Ok(n))
+    }
+
     /// Takes bytes to be sent, unless more than 64 KiB wait for that already.
     ///
     /// # Errors
@@ -101,15 +116,15 @@ impl PollStream {
         let wait = match &mut self.waiting {
             Some((at, wait)) if *at == goal => wait,
             _ => {
+                let is_there = match goal {
+                    Goal::Room => self.sender.has_room(),
+                    Goal::Flushed => self.sender.buffered() == 0,
+                };
+                if is_there {
+                    checkpoint()?;
+                    return Poll::Ready(self.sender.error());
+                }
                 let wait = match goal {
-                    Goal::Room if self.sender.has_room() => {
-                        checkpoint()?;
-                        return Poll::Ready(self.sender.error());
-                    }
-                    Goal::Flushed if self.sender.buffered() == 0 => {
-                        checkpoint()?;
-                        return Poll::Ready(self.sender.error());
-                    }
                     Goal::Room => self.sender.drained_later(),
                     Goal::Flushed => self.sender.flushed_later(),
                 };
@@ -131,6 +146,48 @@ impl fmt::Debug for PollStream {
     }
 }
 
+/// The traits differ in their names and in what a read fills, not in what they do.
+#[cfg(any(feature = "futures-io", feature = "hyper", feature = "tokio"))]
+macro_rules! poll_write {
+    ($trait:path, $poll_close:ident) => {
+        impl $trait for PollStream {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                self.get_mut().poll_write(cx, buf)
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.get_mut().poll_flush(cx)
+            }
+
+            fn $poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.get_mut().poll_close(cx)
+            }
+        }
+    };
+}
+
+#[cfg(any(feature = "futures-io", feature = "tokio"))]
+macro_rules! poll_buf_read {
+    ($trait:path) => {
+        impl $trait for PollStream {
+            fn poll_fill_buf(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<io::Result<&[u8]>> {
+                self.get_mut().poll_fill_buf(cx)
+            }
+
+            fn consume(self: Pin<&mut Self>, n: usize) {
+                self.get_mut().consume(n);
+            }
+        }
+    };
+}
+
 #[cfg(feature = "futures-io")]
 mod futures {
     use super::*;
@@ -141,47 +198,19 @@ mod futures {
             cx: &mut Context<'_>,
             buf: &mut [u8],
         ) -> Poll<io::Result<usize>> {
-            let this = self.get_mut();
-            let unread = ready!(this.poll_fill_buf(cx))?;
-            let n = unread.len().min(buf.len());
-            buf[..n].copy_from_slice(&unread[..n]);
-            this.consume(n);
-            Poll::Ready(Ok(n))
+            let room = buf.len();
+            let put = |bytes: &[u8]| buf[..bytes.len()].copy_from_slice(bytes);
+            self.get_mut().poll_take(cx, room, put)
         }
     }
 
-    impl futures_io::AsyncBufRead for PollStream {
-        fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-            self.get_mut().poll_fill_buf(cx)
-        }
-
-        fn consume(self: Pin<&mut Self>, n: usize) {
-            self.get_mut().consume(n);
-        }
-    }
-
-    impl futures_io::AsyncWrite for PollStream {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            buf: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            self.get_mut().poll_write(cx, buf)
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            self.get_mut().poll_flush(cx)
-        }
-
-        fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            self.get_mut().poll_close(cx)
-        }
-    }
+    poll_buf_read!(futures_io::AsyncBufRead);
+    poll_write!(futures_io::AsyncWrite, poll_close);
 }
 
 #[cfg(feature = "tokio")]
 mod tokio_io {
-    use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+    use tokio::io::{AsyncRead, ReadBuf};
 
     use super::*;
 
@@ -191,42 +220,14 @@ mod tokio_io {
             cx: &mut Context<'_>,
             buf: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            let this = self.get_mut();
-            let unread = ready!(this.poll_fill_buf(cx))?;
-            let n = unread.len().min(buf.remaining());
-            buf.put_slice(&unread[..n]);
-            this.consume(n);
-            Poll::Ready(Ok(()))
+            let room = buf.remaining();
+            let put = |bytes: &[u8]| buf.put_slice(bytes);
+            self.get_mut().poll_take(cx, room, put).map_ok(drop)
         }
     }
 
-    impl AsyncBufRead for PollStream {
-        fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-            self.get_mut().poll_fill_buf(cx)
-        }
-
-        fn consume(self: Pin<&mut Self>, n: usize) {
-            self.get_mut().consume(n);
-        }
-    }
-
-    impl AsyncWrite for PollStream {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            buf: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            self.get_mut().poll_write(cx, buf)
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            self.get_mut().poll_flush(cx)
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            self.get_mut().poll_close(cx)
-        }
-    }
+    poll_buf_read!(tokio::io::AsyncBufRead);
+    poll_write!(tokio::io::AsyncWrite, poll_shutdown);
 }
 
 #[cfg(feature = "hyper")]
@@ -246,32 +247,13 @@ mod hyper_rt {
             cx: &mut Context<'_>,
             mut buf: rt::ReadBufCursor<'_>,
         ) -> Poll<io::Result<()>> {
-            let this = self.get_mut();
-            let unread = ready!(this.poll_fill_buf(cx))?;
-            let n = unread.len().min(buf.remaining());
-            buf.put_slice(&unread[..n]);
-            this.consume(n);
-            Poll::Ready(Ok(()))
+            let room = buf.remaining();
+            let put = |bytes: &[u8]| buf.put_slice(bytes);
+            self.get_mut().poll_take(cx, room, put).map_ok(drop)
         }
     }
 
-    impl rt::Write for PollStream {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            buf: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            self.get_mut().poll_write(cx, buf)
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            self.get_mut().poll_flush(cx)
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            self.get_mut().poll_close(cx)
-        }
-    }
+    poll_write!(rt::Write, poll_shutdown);
 
     /// hyper's tasks are the runtime's.
     #[derive(Clone, Copy, Debug, Default)]

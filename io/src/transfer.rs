@@ -28,32 +28,46 @@ pub(crate) async fn drain_all<B: IoBuf>(
     opcode: u8,
     flags: u32,
     place: Place,
-    mut buf: B,
+    buf: B,
 ) -> BufResult<(), B> {
-    if buf.bytes_init() == 0 {
-        return BufResult(checkpoint(), buf);
-    }
-    let mut done = 0;
-    while done < buf.bytes_init() {
-        let off = place.after(done);
-        let op = Drain {
+    let total = buf.bytes_init();
+    drain_by(total, buf, async |done, buf| {
+        let drain = Drain {
             opcode,
             fd: fd.clone(),
             buf,
             from: done,
-            off,
+            off: place.after(done),
             flags,
         };
-        let BufResult(result, back) = submit(op).await;
+        submit(drain).await
+    })
+    .await
+}
+
+/// Writes the `total` bytes of `buf` by calls of `drain_some`, which is told where to go on. On an
+/// error, [`Partial`] says how much was written.
+pub(crate) async fn drain_by<B>(
+    total: usize,
+    mut buf: B,
+    mut drain_some: impl AsyncFnMut(usize, B) -> BufResult<usize, B>,
+) -> BufResult<(), B> {
+    if total == 0 {
+        return BufResult(checkpoint(), buf);
+    }
+    let mut done = 0;
+    while done < total {
+        let BufResult(result, back) = drain_some(done, buf).await;
         buf = back;
-        match result {
-            Ok(0) => {
-                let error = io::Error::new(io::ErrorKind::WriteZero, "nothing could be written");
-                return BufResult(Err(Partial::error(done, error)), buf);
+        let error = match result {
+            Ok(0) => io::Error::new(io::ErrorKind::WriteZero, "nothing could be written"),
+            Ok(n) => {
+                done += n;
+                continue;
             }
-            Ok(n) => done += n,
-            Err(error) => return BufResult(Err(Partial::error(done, error)), buf),
-        }
+            Err(error) => error,
+        };
+        return BufResult(Err(Partial::error(done, error)), buf);
     }
     BufResult(Ok(()), buf)
 }

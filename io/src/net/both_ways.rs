@@ -21,7 +21,7 @@ use std::task::Poll;
 use coring_runtime::{BufResult, Lease, Op, Partial, gather, submit};
 
 use super::receive::Receiver;
-use super::send::{Chunk, advance};
+use super::send::{Chunk, advance, start};
 use super::stream::shut_down;
 use super::{Kind, Stream};
 use crate::ops::{SendBatch, SharedFd};
@@ -100,8 +100,8 @@ async fn forward(from: &mut Receiver, to: &SharedFd, sent: &Cell<usize>) -> io::
         silent: None,
     };
     let ended = way.run(from).await;
-    if !way.batch.is_empty() {
-        from.put_back(way.batch.into_iter().map(Chunk::into_lease).collect());
+    for chunk in way.batch.into_iter().rev() {
+        from.put_back(chunk.into_lease());
     }
     ended
 }
@@ -165,20 +165,12 @@ impl Way<'_> {
     /// Starts to send the batch, as far as there is room.
     async fn send_silently(&mut self) {
         let mut send = self.send(false);
-        poll_fn(|cx| {
-            send.start(cx);
-            Poll::Ready(())
-        })
-        .await;
+        start(&mut send).await;
         self.silent = Some(send);
     }
 
     fn send(&mut self, waits: bool) -> Op<SendBatch> {
-        submit(SendBatch {
-            fd: self.to.clone(),
-            chunks: take(&mut self.batch),
-            waits,
-        })
+        submit(SendBatch::new(self.to, take(&mut self.batch), waits))
     }
 
     /// A send is over: the batch is what it has left.

@@ -1,17 +1,21 @@
 //! The receiving side of a stream: one receive that stays armed, for whoever reads next.
 //!
 //! ```text
-//!            read           armed, completions are queued with the operation
-//!   idle ──────────▶ armed ──────────────────────────────────────────────────┐
-//!     ▲                │ too much is queued: paused │ no buffers │ the end   │ read
-//!     └────────────────┴────────────────────────────┴────────────┘           ▼
-//!                                                              front: what a read has left
+//!          read                 what comes is queued with the operation
+//!   Idle ─────────▶ Pool, or Own ──────────────────────────────────────────┐
+//!    ▲ ▲                  │ it ended: the end, an error, too much is       │ read
+//!    │ └──────────────────┤ queued, no buffer, the one of its own is full  ▼
+//!    │ told               │                             front: what reads have left
+//!   Failed ◀──────────────┘ ended here, with an error behind what had come
 //! ```
+//!
+//! Own is for when no provided buffer is left: connections that nobody reads stop no other.
 //!
 //! What has arrived belongs to the connection, so a read that is dropped, cancelled or timed out
 //! loses nothing: the receive stays armed, and the next read finds what came.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::mem::replace;
@@ -33,8 +37,8 @@ const OWN_BYTES: usize = 16 * 1024;
 
 pub(crate) struct Receiver {
     fd: SharedFd,
-    /// Arrived, and not taken by the read that it came to.
-    front: Lease,
+    /// Arrived, and not taken by the read that it came to: it comes first.
+    front: VecDeque<Lease>,
     armed: Armed,
 }
 
@@ -65,7 +69,7 @@ impl Receiver {
     pub(crate) const fn new(fd: SharedFd) -> Self {
         Self {
             fd,
-            front: Lease::empty(),
+            front: VecDeque::new(),
             armed: Armed::Idle,
         }
     }
@@ -87,7 +91,7 @@ impl Receiver {
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lease>> {
         if !self.front.is_empty() {
             checkpoint()?;
-            return Poll::Ready(Ok(replace(&mut self.front, Lease::empty())));
+            return Poll::Ready(Ok(self.front.pop_front().unwrap_or_else(Lease::empty)));
         }
         loop {
             let (received, goes_on) = match &mut self.armed {
@@ -99,10 +103,8 @@ impl Receiver {
                 Armed::Own(receive) => (receive.poll_next(cx), receive.is_armed()),
                 Armed::Failed(_) => {
                     checkpoint()?;
-                    let Armed::Failed(error) = replace(&mut self.armed, Armed::Idle) else {
-                        unreachable!("it was just looked at");
-                    };
-                    return Poll::Ready(Err(error));
+                    let failure = self.take_failure();
+                    return Poll::Ready(failure.map_or(Ok(Lease::empty()), Err));
                 }
             };
             if !goes_on {
@@ -150,7 +152,7 @@ impl Receiver {
             Ok(mut lease) => {
                 let n = buf.fill_from(&lease);
                 lease.advance(n);
-                self.front = lease;
+                self.put_back(lease);
                 BufResult(Ok(n), buf)
             }
             Err(error) => BufResult(Err(error), buf),
@@ -162,7 +164,7 @@ impl Receiver {
         match self.receive().await {
             Ok(lease) => {
                 let n = buf.fill_from(&lease);
-                self.front = lease;
+                self.put_back(lease);
                 BufResult(Ok(n), buf)
             }
             Err(error) => BufResult(Err(error), buf),
@@ -170,23 +172,10 @@ impl Receiver {
     }
 
     /// Gives back what was taken and not used: it comes first.
-    pub(super) fn put_back(&mut self, mut leases: Vec<Lease>) {
-        if !self.front.is_empty() {
-            leases.push(replace(&mut self.front, Lease::empty()));
+    pub(super) fn put_back(&mut self, lease: Lease) {
+        if !lease.is_empty() {
+            self.front.push_front(lease);
         }
-        self.front = match leases.pop() {
-            Some(lease) if leases.is_empty() => lease,
-            Some(last) => {
-                let mut bytes: Vec<u8> = leases
-                    .iter()
-                    .flat_map(|lease| &lease[..])
-                    .copied()
-                    .collect();
-                bytes.extend_from_slice(&last);
-                bytes.into()
-            }
-            None => return,
-        };
     }
 
     /// Ends the receive. What had arrived is in front, as the next reads find it. Gives whether there
@@ -202,11 +191,7 @@ impl Receiver {
             match received {
                 None => self.armed = Armed::Idle,
                 Some(Ok(lease)) if lease.is_empty() => {} // The end, which the kernel says again.
-                Some(Ok(lease)) => {
-                    let front = replace(&mut self.front, Lease::empty());
-                    let both = [front, lease].into_iter();
-                    self.put_back(both.filter(|lease| !lease.is_empty()).collect());
-                }
+                Some(Ok(lease)) => self.front.push_back(lease),
                 Some(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
                 Some(Err(error)) => self.armed = Armed::Failed(error),
             }
@@ -215,33 +200,30 @@ impl Receiver {
 
     /// What is in front, for who has looked before that there is something.
     pub(super) fn take_front<B: IoBufMut>(&mut self, buf: &mut B) -> io::Result<usize> {
-        if let Armed::Failed(_) = self.armed
-            && self.front.is_empty()
-            && let Armed::Failed(error) = replace(&mut self.armed, Armed::Idle)
-        {
-            return Err(error);
-        }
-        let n = buf.fill_from(&self.front);
-        self.front.advance(n);
+        let Some(mut first) = self.front.pop_front() else {
+            return self.take_failure().map_or(Ok(0), Err);
+        };
+        let n = buf.fill_from(&first);
+        first.advance(n);
+        self.put_back(first);
         Ok(n)
+    }
+
+    fn take_failure(&mut self) -> Option<io::Error> {
+        match replace(&mut self.armed, Armed::Idle) {
+            Armed::Failed(error) => Some(error),
+            armed => {
+                self.armed = armed;
+                None
+            }
+        }
     }
 
     /// Ends the receive, and gives what had arrived, and the error behind it.
     pub(crate) async fn finish(&mut self) -> (Vec<u8>, Option<io::Error>) {
-        let mut bytes = replace(&mut self.front, Lease::empty()).to_vec();
-        let received = match replace(&mut self.armed, Armed::Idle) {
-            Armed::Idle => return (bytes, None),
-            Armed::Failed(error) => return (bytes, Some(error)),
-            Armed::Pool(receive) => receive.finish().await,
-            Armed::Own(receive) => receive.finish().await,
-        };
-        for lease in received {
-            match lease {
-                Ok(lease) => bytes.extend_from_slice(&lease),
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
-                Err(error) => return (bytes, Some(error)),
-            }
-        }
-        (bytes, None)
+        self.disarm().await;
+        let leases = std::mem::take(&mut self.front);
+        let received = leases.iter().flat_map(|lease| &lease[..]).copied();
+        (received.collect(), self.take_failure())
     }
 }

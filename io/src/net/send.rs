@@ -23,7 +23,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use coring_runtime::sync::Event;
 use coring_runtime::{
-    BufResult, Instant, Lease, Task, TaskRef, Timer, checkpoint, is_cancelled, submit,
+    BufResult, Instant, Lease, Op, Task, TaskRef, Timer, checkpoint, is_cancelled, submit,
 };
 
 use super::stream::shut_down;
@@ -230,30 +230,22 @@ impl Sender {
     /// [`drain`](Self::drain) and [`flush`](Self::flush), to be kept.
     pub(crate) fn drained_later(&self) -> Pin<Box<dyn Future<Output = io::Result<()>>>> {
         let outgoing = self.0.clone();
-        Box::pin(async move {
-            outgoing.wait(&outgoing.drained).await?;
-            outgoing.refusal()
-        })
+        Box::pin(async move { outgoing.wait_to_go_on(&outgoing.drained).await })
     }
 
     pub(crate) fn flushed_later(&self) -> Pin<Box<dyn Future<Output = io::Result<()>>>> {
         let outgoing = self.0.clone();
-        Box::pin(async move {
-            outgoing.wait(&outgoing.flushed).await?;
-            outgoing.refusal()
-        })
+        Box::pin(async move { outgoing.wait_to_go_on(&outgoing.flushed).await })
     }
 
     /// Waits, if more is queued than the high-water mark, until a quarter of that is left.
     pub(crate) async fn drain(&self) -> io::Result<()> {
-        self.0.wait(&self.0.drained).await?;
-        self.0.refusal()
+        self.0.wait_to_go_on(&self.0.drained).await
     }
 
     /// Waits until all that was written has been sent.
     pub(crate) async fn flush(&self) -> io::Result<()> {
-        self.0.wait(&self.0.flushed).await?;
-        self.0.refusal()
+        self.0.wait_to_go_on(&self.0.flushed).await
     }
 
     /// Ends what the peer reads, after what was written.
@@ -326,9 +318,7 @@ enum Step {
 impl Outgoing {
     fn written(this: &Rc<Self>, mut state: RefMut<'_, State>, bytes: usize) {
         state.bytes += bytes;
-        if this.flushed.is_set() {
-            this.flushed.clear();
-        }
+        this.flushed.clear();
         if state.bytes > state.high_water {
             this.drained.clear();
         }
@@ -378,7 +368,9 @@ impl Outgoing {
         }
     }
 
-    fn refusal(&self) -> io::Result<()> {
+    /// [`wait`](Self::wait), for who would write more: that may have been refused.
+    async fn wait_to_go_on(&self, event: &Event) -> io::Result<()> {
+        self.wait(event).await?;
         if self.state.borrow().refused {
             let text = "what was written after the end of the stream goes nowhere";
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, text));
@@ -454,7 +446,7 @@ impl Outgoing {
         if state.bytes == 0 {
             self.flushed.set();
         }
-        if state.bytes <= state.high_water / 4 && !self.drained.is_set() {
+        if state.bytes <= state.high_water / 4 {
             self.drained.set();
         }
         waits
@@ -506,6 +498,15 @@ impl Outgoing {
     }
 }
 
+/// Starts a send of which nobody is told if it succeeds.
+pub(super) async fn start(send: &mut Op<SendBatch>) {
+    poll_fn(|cx| {
+        send.start(cx);
+        Poll::Ready(())
+    })
+    .await;
+}
+
 /// Sends what is written, until the connection is over, or until there is nothing left to send for
 /// one that was asked to stop.
 async fn pump(outgoing: Rc<Outgoing>) {
@@ -517,15 +518,9 @@ async fn pump(outgoing: Rc<Outgoing>) {
     loop {
         match outgoing.next(&mut batch) {
             Step::Send => {
-                let fd = outgoing.fd.clone();
-                let chunks = take(&mut batch);
-                let mut send = submit(SendBatch { fd, chunks, waits });
+                let mut send = submit(SendBatch::new(&outgoing.fd, take(&mut batch), waits));
                 if !waits && !asked && outgoing.is_quiet() {
-                    poll_fn(|cx| {
-                        send.start(cx);
-                        Poll::Ready(())
-                    })
-                    .await;
+                    start(&mut send).await;
                     // A request to stop wakes who has started one, too.
                     outgoing.park().await;
                 }

@@ -1,13 +1,12 @@
 //! Writing several buffers as one.
 
-use std::io;
-
-use coring_runtime::{BufResult, Partial, checkpoint, submit};
+use coring_runtime::{BufResult, checkpoint, submit};
 
 use super::stream::{SEND_ALL_FLAGS, SEND_FLAGS};
 use super::{Kind, OwnedWriteHalf, Stream};
 use crate::bufs::IoBufs;
 use crate::ops::{DrainMany, SharedFd};
+use crate::transfer::drain_by;
 
 impl<K: Kind> Stream<K> {
     /// Writes what the kernel has room for of several buffers, one behind the other: gives how many
@@ -82,42 +81,15 @@ async fn write_vectored<V: IoBufs>(fd: &SharedFd, bufs: V) -> BufResult<usize, V
     if total(&bufs) == 0 {
         return BufResult(checkpoint().map(|()| 0), bufs);
     }
-    submit(DrainMany {
-        fd: fd.clone(),
-        bufs,
-        from: 0,
-        flags: SEND_FLAGS,
-        iovecs: Vec::new(),
-    })
-    .await
+    submit(DrainMany::new(fd, bufs, 0, SEND_FLAGS)).await
 }
 
-async fn write_all_vectored<V: IoBufs>(fd: &SharedFd, mut bufs: V) -> BufResult<(), V> {
+async fn write_all_vectored<V: IoBufs>(fd: &SharedFd, bufs: V) -> BufResult<(), V> {
     let total = total(&bufs);
-    if total == 0 {
-        return BufResult(checkpoint(), bufs);
-    }
-    let mut done = 0;
-    while done < total {
-        let BufResult(result, back) = submit(DrainMany {
-            fd: fd.clone(),
-            bufs,
-            from: done,
-            flags: SEND_ALL_FLAGS,
-            iovecs: Vec::new(),
-        })
-        .await;
-        bufs = back;
-        match result {
-            Ok(0) => {
-                let error = io::Error::new(io::ErrorKind::WriteZero, "nothing could be written");
-                return BufResult(Err(Partial::error(done, error)), bufs);
-            }
-            Ok(n) => done += n,
-            Err(error) => return BufResult(Err(Partial::error(done, error)), bufs),
-        }
-    }
-    BufResult(Ok(()), bufs)
+    drain_by(total, bufs, async |done, bufs| {
+        submit(DrainMany::new(fd, bufs, done, SEND_ALL_FLAGS)).await
+    })
+    .await
 }
 
 fn total(bufs: &impl IoBufs) -> usize {

@@ -1,12 +1,11 @@
 //! Sending from where the bytes are.
 
-use std::io;
-
-use coring_runtime::{BufResult, IoBuf, Partial, checkpoint, submit};
+use coring_runtime::{BufResult, IoBuf, Op, checkpoint, submit};
 
 use super::stream::{SEND_ALL_FLAGS, SEND_FLAGS};
 use super::{OwnedWriteHalf, Stream, Tcp};
 use crate::ops::{SendZc, SharedFd};
+use crate::transfer::drain_by;
 
 impl Stream<Tcp> {
     /// Sends what the kernel has room for, from where it is, if the network card can: gives how many
@@ -100,37 +99,26 @@ async fn send_zc<B: IoBuf>(fd: &SharedFd, buf: B) -> BufResult<usize, B> {
     if buf.bytes_init() == 0 {
         return BufResult(checkpoint().map(|()| 0), buf);
     }
-    let send = SendZc {
-        fd: fd.clone(),
-        buf,
-        from: 0,
-        flags: SEND_FLAGS,
-    };
-    submit(send).await.map(|(n, _)| n)
+    some(fd, buf, 0, SEND_FLAGS).await.map(|(n, _)| n)
 }
 
-async fn send_zc_all<B: IoBuf>(fd: &SharedFd, mut buf: B) -> BufResult<bool, B> {
-    if buf.bytes_init() == 0 {
-        return BufResult(checkpoint().map(|()| false), buf);
-    }
-    let (mut done, mut copied) = (0, false);
-    while done < buf.bytes_init() {
-        let BufResult(result, back) = submit(SendZc {
-            fd: fd.clone(),
-            buf,
-            from: done,
-            flags: SEND_ALL_FLAGS,
+async fn send_zc_all<B: IoBuf>(fd: &SharedFd, buf: B) -> BufResult<bool, B> {
+    let (total, mut copied) = (buf.bytes_init(), false);
+    let sent = drain_by(total, buf, async |done, buf| {
+        let sent = some(fd, buf, done, SEND_ALL_FLAGS).await;
+        sent.map(|(n, by_copy)| {
+            copied |= by_copy;
+            n
         })
-        .await;
-        buf = back;
-        match result {
-            Ok((0, _)) => {
-                let error = io::Error::new(io::ErrorKind::WriteZero, "nothing could be sent");
-                return BufResult(Err(Partial::error(done, error)), buf);
-            }
-            Ok((n, by_copy)) => (done, copied) = (done + n, copied || by_copy),
-            Err(error) => return BufResult(Err(Partial::error(done, error)), buf),
-        }
-    }
-    BufResult(Ok(copied), buf)
+    });
+    sent.await.map(|()| copied)
+}
+
+fn some<B: IoBuf>(fd: &SharedFd, buf: B, from: usize, flags: u32) -> Op<SendZc<B>> {
+    submit(SendZc {
+        fd: fd.clone(),
+        buf,
+        from,
+        flags,
+    })
 }
