@@ -19,12 +19,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 /// A connection: our end, and the peer's, which blocks.
 fn tcp() -> (TcpStream, Socket) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let addr = listener.local_addr().expect("it is bound");
-    let theirs = std::net::TcpStream::connect(addr).expect("it listens");
-    let (ours, _) = listener.accept().expect("it has come");
-    theirs.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    (ours.into(), theirs.into())
+    let (ours, theirs) = tcp_pair();
+    (ours, theirs.into())
 }
 
 fn unix() -> (UnixStream, Socket) {
@@ -278,11 +274,6 @@ fn copy_that_is_dropped_at_any_moment_leaves_nothing_behind() {
             assert!(all == pattern(1, 0, all.len()), "a prefix, polls {polls}");
         });
     }
-}
-
-fn reset(socket: Socket) {
-    socket.set_linger(Some(Duration::ZERO)).expect("a socket");
-    drop(socket);
 }
 
 #[test]

@@ -154,37 +154,6 @@ fn descriptors_for_which_there_is_no_number_are_said_to_be_missing() {
     });
 }
 
-/// Lets the process have descriptors below a number.
-struct DescriptorLimit(libc::rlimit);
-
-impl DescriptorLimit {
-    fn of(fds: u64) -> Self {
-        let mut old = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        // SAFETY: room for one limit.
-        let got = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut old) };
-        assert_eq!(got, 0);
-        let low = libc::rlimit {
-            rlim_cur: fds,
-            ..old
-        };
-        // SAFETY: a limit that is lower than the old one.
-        let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const low) };
-        assert_eq!(set, 0);
-        Self(old)
-    }
-}
-
-impl Drop for DescriptorLimit {
-    fn drop(&mut self) {
-        // SAFETY: the limit that was there before.
-        let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const self.0) };
-        assert_eq!(set, 0);
-    }
-}
-
 #[test]
 fn receive_that_is_dropped_before_its_message_comes_leaves_it_to_the_next() {
     let world = World::uring();

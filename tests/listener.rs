@@ -237,7 +237,7 @@ fn accept_without_descriptors_is_an_error_and_goes_on() {
         drop(listener.accept().await.expect("a client"));
         drop(first);
         let client = std_client(addr);
-        let limit = DescriptorLimit::none_left();
+        let limit = DescriptorLimit::of(0);
         let mut errors = 0;
         for _ in 0..3 {
             match wait_for(listener.accept(), 50 * MS).await {
@@ -256,34 +256,6 @@ fn accept_without_descriptors_is_an_error_and_goes_on() {
         let (_, peer) = listener.accept().await.expect("a client");
         assert_eq!(peer, client.local_addr().expect("it is connected"));
     });
-}
-
-/// Keeps the process from opening descriptors.
-struct DescriptorLimit(libc::rlimit);
-
-impl DescriptorLimit {
-    fn none_left() -> Self {
-        let mut old = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        // SAFETY: room for one limit.
-        let got = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut old) };
-        assert_eq!(got, 0);
-        let none = libc::rlimit { rlim_cur: 0, ..old };
-        // SAFETY: a limit that is lower than the old one.
-        let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const none) };
-        assert_eq!(set, 0);
-        Self(old)
-    }
-}
-
-impl Drop for DescriptorLimit {
-    fn drop(&mut self) {
-        // SAFETY: the limit that was there before.
-        let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const self.0) };
-        assert_eq!(set, 0);
-    }
 }
 
 #[test]

@@ -10,22 +10,14 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use common::*;
-use coring::net::{TcpStream, UnixStream};
+use coring::net::UnixStream;
 use coring::{Stats, create_task, is_cancelled, sleep, wait_for};
-
-fn pair() -> (TcpStream, std::net::TcpStream) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let addr = listener.local_addr().expect("it is bound");
-    let theirs = std::net::TcpStream::connect(addr).expect("it listens");
-    let (ours, _) = listener.accept().expect("it has come");
-    (ours.into(), theirs)
-}
 
 #[test]
 fn wait_ends_when_bytes_come_and_leaves_them() {
     let world = World::uring();
     world.run(async {
-        let (mut ours, mut theirs) = pair();
+        let (mut ours, mut theirs) = tcp_pair();
         for round in 0..50_u8 {
             let late = wait_for(ours.readable(), MS / 10).await;
             assert!(is_time_out(&error_of(late)), "nothing is there");
@@ -47,7 +39,7 @@ fn wait_ends_when_bytes_come_and_leaves_them() {
 fn what_had_arrived_counts() {
     let world = World::uring();
     world.run(async {
-        let (mut ours, mut theirs) = pair();
+        let (mut ours, mut theirs) = tcp_pair();
         theirs.write_all(b"hello").expect("it is connected");
         assert_eq!(ours.peek(Vec::with_capacity(1)).await.1, b"h");
         ours.readable().await.expect("in front");
@@ -68,7 +60,7 @@ fn end_and_errors_count_and_are_for_the_next_read() {
     let world = World::uring();
     world.run(async {
         for armed in [false, true] {
-            let (mut ours, theirs) = pair();
+            let (mut ours, theirs) = tcp_pair();
             if armed {
                 assert!(wait_for(ours.receive(), MS / 10).await.is_err());
             }
@@ -81,7 +73,7 @@ fn end_and_errors_count_and_are_for_the_next_read() {
             }
             assert!(ours.receive().await.expect("the end").is_empty());
 
-            let (mut ours, mut theirs) = pair();
+            let (mut ours, mut theirs) = tcp_pair();
             theirs.write_all(b"last").expect("it is connected");
             if armed {
                 assert_eq!(ours.read(Vec::with_capacity(2)).await.1, b"la");
@@ -137,7 +129,7 @@ fn error_behind_an_ended_receive_is_told_once() {
 fn wait_that_is_dropped_or_cancelled_leaves_nothing_behind() {
     let world = World::uring();
     world.run(async {
-        let (mut ours, mut theirs) = pair();
+        let (mut ours, mut theirs) = tcp_pair();
         for armed in [false, true, false] {
             if armed {
                 assert!(wait_for(ours.receive(), MS / 10).await.is_err());

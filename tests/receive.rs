@@ -11,34 +11,14 @@ use std::thread;
 use std::time::Duration;
 
 use common::*;
-use coring::net::{TcpListener, TcpStream};
-use coring::{BufResult, Stats, create_task, sleep, wait_for};
-
-async fn pair() -> (TcpStream, std::net::TcpStream) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let addr = listener.local_addr().expect("it is bound");
-    let ours = TcpStream::connect(addr).await.expect("it listens");
-    let (theirs, _) = listener.accept().expect("it has come");
-    theirs.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    (ours, theirs)
-}
-
-fn pattern(from: usize, len: usize) -> Vec<u8> {
-    (from..from + len)
-        .map(|i| (i * 7 + i / 251) as u8)
-        .collect()
-}
-
-/// Until the loop has turned and taken what has come.
-async fn turn() {
-    sleep(MS).await.expect("nobody cancels");
-}
+use coring::net::TcpListener;
+use coring::{BufResult, Stats, create_task, wait_for};
 
 #[test]
 fn read_that_is_dropped_leaves_its_bytes_to_the_next() {
     let world = World::uring();
     world.run(async {
-        let (mut ours, mut theirs) = pair().await;
+        let (mut ours, mut theirs) = tcp_pair();
         for round in 0..50 {
             {
                 let mut read = pin!(ours.read(Vec::with_capacity(64)));
@@ -67,7 +47,7 @@ fn read_that_is_dropped_leaves_its_bytes_to_the_next() {
 fn read_that_times_out_leaves_the_receive_armed() {
     let world = World::uring();
     world.run(async {
-        let (mut ours, mut theirs) = pair().await;
+        let (mut ours, mut theirs) = tcp_pair();
         assert!(is_time_out(&error_of(wait_for(ours.receive(), MS).await)));
         let submissions = Stats::current().submissions;
         for round in 0..20 {
@@ -86,7 +66,7 @@ fn read_that_times_out_leaves_the_receive_armed() {
 fn read_takes_what_it_has_room_for_and_leaves_the_rest() {
     let world = World::uring();
     world.run(async {
-        let (mut ours, mut theirs) = pair().await;
+        let (mut ours, mut theirs) = tcp_pair();
         theirs.write_all(b"hello world").expect("it is connected");
         assert_eq!(ours.peek(Vec::with_capacity(5)).await.1, b"hello");
         assert_eq!(ours.read(Vec::with_capacity(6)).await.1, b"hello ");
@@ -109,7 +89,7 @@ fn read_takes_what_it_has_room_for_and_leaves_the_rest() {
 fn receive_is_paused_when_nobody_reads() {
     let world = World::uring();
     world.run(async {
-        let (mut ours, mut theirs) = pair().await;
+        let (mut ours, mut theirs) = tcp_pair();
         theirs.write_all(b"first").expect("it is connected");
         assert_eq!(&ours.receive().await.expect("bytes")[..], b"first");
         theirs.set_nonblocking(true).expect("a socket");
@@ -151,14 +131,14 @@ fn connections_that_nobody_reads_do_not_stop_others() {
     runner.run(async {
         let mut unread = Vec::new();
         for _ in 0..4 {
-            let (mut ours, mut theirs) = pair().await;
+            let (mut ours, mut theirs) = tcp_pair();
             theirs.write_all(&[1; 2_000]).expect("it is connected");
             let lease = ours.receive().await.expect("bytes");
             unread.push((ours, theirs, lease));
         }
         let free = Stats::current().buffers.free;
         assert_eq!(free, 0, "all are held");
-        let (mut ours, mut theirs) = pair().await;
+        let (mut ours, mut theirs) = tcp_pair();
         for round in 0..100 {
             theirs
                 .write_all(&pattern(round, 3_000))
@@ -187,10 +167,10 @@ fn read_without_buffers_that_times_out_loses_nothing() {
         .buffer_count(1, 1);
     let mut runner = builder.build().expect("a runner");
     runner.run(async {
-        let (mut holder, mut other) = pair().await;
+        let (mut holder, mut other) = tcp_pair();
         other.write_all(&[1; 1_024]).expect("it is connected");
         let held = holder.receive().await.expect("bytes");
-        let (mut ours, mut theirs) = pair().await;
+        let (mut ours, mut theirs) = tcp_pair();
         for round in 0..10 {
             assert!(is_time_out(&error_of(wait_for(ours.receive(), MS).await)));
             theirs
@@ -213,7 +193,7 @@ fn stream_that_leaves_takes_what_had_arrived() {
     let world = World::uring();
     world.run(async {
         for unread in 0..4 {
-            let (mut ours, mut theirs) = pair().await;
+            let (mut ours, mut theirs) = tcp_pair();
             theirs.write_all(b"read").expect("it is connected");
             if unread > 0 {
                 assert_eq!(ours.read(Vec::with_capacity(2)).await.1, b"re");
@@ -247,7 +227,7 @@ fn stream_that_leaves_takes_what_had_arrived() {
 fn stream_that_leaves_waits_for_writes_that_were_dropped() {
     let world = World::uring();
     world.run(async {
-        let (mut ours, theirs) = pair().await;
+        let (mut ours, theirs) = tcp_pair();
         {
             let mut write = pin!(ours.write_all(vec![7; 32 << 20]));
             let mut cx = Context::from_waker(Waker::noop());
@@ -266,7 +246,7 @@ fn stream_that_leaves_waits_for_writes_that_were_dropped() {
 fn error_behind_the_last_bytes_is_told_with_them() {
     let world = World::uring();
     world.run(async {
-        let (mut ours, mut theirs) = pair().await;
+        let (mut ours, mut theirs) = tcp_pair();
         theirs.write_all(b"one").expect("it is connected");
         assert_eq!(&ours.receive().await.expect("bytes")[..], b"one");
         theirs.write_all(b"two").expect("it is connected");
@@ -322,7 +302,7 @@ fn bytes_arrive_once_and_in_order_whatever_reads_do() {
     let world = World::uring();
     for seed in 0..8 {
         world.run(async {
-            let (mut ours, mut theirs) = pair().await;
+            let (mut ours, mut theirs) = tcp_pair();
             let writer = thread::spawn(move || {
                 let mut random = fastrand::Rng::with_seed(seed);
                 let mut sent = 0;

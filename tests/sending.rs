@@ -15,27 +15,15 @@ use std::time::Duration;
 
 use common::*;
 use coring::fs::File;
-use coring::net::{Ancillary, TcpStream, UnixStream, copy_bidirectional};
+use coring::net::{Ancillary, UnixStream, copy_bidirectional};
 use coring::{BufResult, IoBuf as _, Partial, create_task, is_cancelled, sleep, wait_for};
-use socket2::{SockRef, Socket};
-
-fn pair() -> (TcpStream, Socket) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let addr = listener.local_addr().expect("it is bound");
-    let theirs = std::net::TcpStream::connect(addr).expect("it listens");
-    let (ours, _) = listener.accept().expect("it has come");
-    theirs.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    (ours.into(), theirs.into())
-}
-
-fn pattern(from: usize, len: usize) -> Vec<u8> {
-    (from..from + len)
-        .map(|i| (i * 7 + i / 251) as u8)
-        .collect()
-}
+use socket2::SockRef;
 
 /// Reads to the end, slowly if it is told so.
-fn reader(mut socket: Socket, slow: bool) -> thread::JoinHandle<io::Result<Vec<u8>>> {
+fn reader(
+    mut socket: impl io::Read + Send + 'static,
+    slow: bool,
+) -> thread::JoinHandle<io::Result<Vec<u8>>> {
     thread::spawn(move || {
         let (mut all, mut step) = (Vec::new(), vec![0; if slow { 7_001 } else { 1 << 20 }]);
         loop {
@@ -57,18 +45,13 @@ fn transferred(error: &io::Error) -> usize {
     partial.map_or(0, |partial| partial.transferred)
 }
 
-fn reset(socket: Socket) {
-    socket.set_linger(Some(Duration::ZERO)).expect("a socket");
-    drop(socket);
-}
-
 // ---- several buffers ----
 
 #[test]
 fn buffers_of_any_kind_and_number_arrive_in_their_order() {
     let world = World::uring();
     world.run(async {
-        let (mut ours, theirs) = pair();
+        let (mut ours, theirs) = tcp_pair();
         let theirs = reader(theirs, false);
         let mut expected = Vec::new();
         ours.write_all_vectored(("head", vec![1_u8, 2]))
@@ -104,7 +87,7 @@ fn buffers_of_any_kind_and_number_arrive_in_their_order() {
 fn buffers_without_bytes_write_nothing() {
     let world = World::uring();
     world.run(async {
-        let (mut ours, _theirs) = pair();
+        let (mut ours, _theirs) = tcp_pair();
         let none: Vec<Vec<u8>> = Vec::new();
         assert_eq!(ours.write_vectored(none).await.0.expect("nothing"), 0);
         ours.write_all_vectored(["", ""]).await.0.expect("nothing");
@@ -119,7 +102,7 @@ fn buffers_without_bytes_write_nothing() {
 fn buffers_that_a_slow_peer_takes_bit_by_bit_arrive_whole() {
     let world = World::uring();
     world.run(async {
-        let (mut ours, theirs) = pair();
+        let (mut ours, theirs) = tcp_pair();
         SockRef::from(&ours)
             .set_send_buffer_size(4_096)
             .expect("a socket");
@@ -142,7 +125,7 @@ fn buffers_that_are_stopped_half_way_say_how_much_went() {
     let world = World::uring();
     world.run(async {
         for cancel in [false, true] {
-            let (mut ours, theirs) = pair();
+            let (mut ours, theirs) = tcp_pair();
             let bufs: Vec<_> = (0..64).map(|i| pattern(i << 20, 1 << 20)).collect();
             let expected = bufs.concat();
             let (error, back) = if cancel {
@@ -175,7 +158,7 @@ fn buffers_whose_write_is_dropped_at_any_moment_leave_nothing_behind() {
     let world = World::uring();
     for polls in 0..4 {
         world.run(async {
-            let (mut ours, theirs) = pair();
+            let (mut ours, theirs) = tcp_pair();
             let bufs: Vec<_> = (0..2_000).map(|i| pattern(i, 20_000)).collect();
             {
                 let mut write = pin!(ours.write_all_vectored(bufs));
@@ -196,7 +179,7 @@ fn buffers_whose_write_is_dropped_at_any_moment_leave_nothing_behind() {
 fn zero_copy_sends_arrive_and_say_that_loopback_copies() {
     let world = World::uring();
     world.run(async {
-        let (mut ours, theirs) = pair();
+        let (mut ours, theirs) = tcp_pair();
         let theirs = reader(theirs, true);
         let mut expected = Vec::new();
         for len in [1, 64, 4_096, 70_000, 3 << 20] {
@@ -219,7 +202,9 @@ fn zero_copy_sends_arrive_and_say_that_loopback_copies() {
 }
 
 /// Reads to the end once it is told to.
-fn late_reader(socket: Socket) -> (mpsc::Sender<()>, thread::JoinHandle<io::Result<Vec<u8>>>) {
+fn late_reader(
+    socket: impl io::Read + Send + 'static,
+) -> (mpsc::Sender<()>, thread::JoinHandle<io::Result<Vec<u8>>>) {
     let (go, wait) = mpsc::channel();
     let late = thread::spawn(move || {
         let _ = wait.recv();
@@ -235,7 +220,7 @@ fn zero_copy_send_that_times_out_waits_for_its_buffer() {
     let world = World::uring();
     world.run(async {
         for limit in [0, 1, 3, 10] {
-            let (mut ours, theirs) = pair();
+            let (mut ours, theirs) = tcp_pair();
             let (go, late) = late_reader(theirs);
             let data = pattern(0, 32 << 20);
             let send = async move { wait_for(ours.send_zc_all(data), limit * MS).await };
@@ -261,7 +246,7 @@ fn zero_copy_send_that_is_cancelled_at_any_moment_gives_its_buffer() {
     let world = World::uring();
     world.run(async {
         for micros in [0, 50, 200, 1_000, 4_000] {
-            let (mut ours, theirs) = pair();
+            let (mut ours, theirs) = tcp_pair();
             let (go, late) = late_reader(theirs);
             let task = create_task(async move {
                 let mut buf = pattern(0, 300_000);
@@ -297,7 +282,7 @@ fn zero_copy_send_that_is_cancelled_at_any_moment_gives_its_buffer() {
 fn zero_copy_send_that_is_dropped_before_its_notification_keeps_its_buffer() {
     let world = World::uring();
     world.run(async {
-        let (mut ours, theirs) = pair();
+        let (mut ours, theirs) = tcp_pair();
         SockRef::from(&ours)
             .set_send_buffer_size(4 << 20)
             .expect("a socket");
@@ -329,7 +314,7 @@ fn zero_copy_sends_that_are_dropped_at_any_moment_leave_nothing_behind() {
     let world = World::uring();
     for polls in 0..5 {
         world.run(async {
-            let (mut ours, theirs) = pair();
+            let (mut ours, theirs) = tcp_pair();
             for len in [100, 100_000, 30 << 20] {
                 let mut send = pin!(ours.send_zc_all(vec![7; len]));
                 for _ in 0..polls {
@@ -366,7 +351,7 @@ fn files_of_any_size_arrive_from_any_offset() {
                 (len + 10, None),
                 (0, Some(usize::MAX / 2)),
             ] {
-                let (mut ours, theirs) = pair();
+                let (mut ours, theirs) = tcp_pair();
                 let theirs = reader(theirs, false);
                 let to = len.min(count.map_or(len, |count| offset.saturating_add(count)));
                 let expected = pattern(offset.min(to), to.saturating_sub(offset));
@@ -387,7 +372,7 @@ fn arguments_that_mean_nothing_are_refused_and_nothing_is_sent() {
     world.run(async {
         let temp = Temp::file(b"content");
         let file = File::open(&temp).await.expect("it is there");
-        let (mut ours, theirs) = pair();
+        let (mut ours, theirs) = tcp_pair();
         for (offset, count) in [
             (0, Some(0)),
             (u64::MAX, None),
@@ -418,7 +403,7 @@ fn file_that_is_stopped_half_way_says_how_much_went() {
         let temp = Temp::file(&pattern(0, 32 << 20));
         let file = File::open(&temp).await.expect("it is there");
         for limit in [1, 5, 20] {
-            let (mut ours, theirs) = pair();
+            let (mut ours, theirs) = tcp_pair();
             let sent = wait_for(ours.sendfile(&file, 3, None), limit * MS).await;
             let error = error_of(sent);
             assert!(coring::is_timed_out(&error), "{error}");
@@ -431,7 +416,7 @@ fn file_that_is_stopped_half_way_says_how_much_went() {
             assert!(all == pattern(3, all.len()));
         }
         // A reset, of a peer that has read some.
-        let (mut ours, mut theirs) = pair();
+        let (mut ours, mut theirs) = tcp_pair();
         let task = create_task(async move { ours.sendfile(&file, 0, None).await });
         sleep(2 * MS).await.expect("nobody cancels");
         theirs.read_exact(&mut [0; 1_000]).expect("it was sent");
@@ -450,7 +435,7 @@ fn file_whose_sending_is_dropped_at_any_moment_leaves_nothing_behind() {
     for polls in 0..8 {
         world.run(async {
             let file = File::open(&temp).await.expect("it is there");
-            let (mut ours, theirs) = pair();
+            let (mut ours, theirs) = tcp_pair();
             {
                 let mut send = pin!(ours.sendfile(&file, 0, None));
                 for _ in 0..polls {
@@ -477,7 +462,7 @@ fn writer_sends_files_in_their_order() {
     world.run(async {
         let temp = Temp::file(&pattern(0, 600_000));
         let file = File::open(&temp).await.expect("it is there");
-        let (ours, theirs) = pair();
+        let (ours, theirs) = tcp_pair();
         let theirs = reader(theirs, true);
         let (_reader, mut writer) = ours.into_streams();
         let mut expected = Vec::new();
@@ -545,7 +530,7 @@ fn nothing_that_sends_raises_sigpipe() {
         writer.write("x");
         broken(writer.flush().await);
 
-        let (mut ours, theirs) = pair();
+        let (mut ours, theirs) = tcp_pair();
         reset(theirs);
         sleep(MS).await.expect("nobody cancels");
         let _ = ours.receive().await; // The reset.

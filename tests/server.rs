@@ -20,10 +20,6 @@ use coring::{
     open_unix_connection, shielded, sleep, start_server, start_unix_server, wait_for,
 };
 
-async fn turn() {
-    sleep(MS).await.expect("nobody cancels");
-}
-
 /// Some turns: what was cancelled in the kernel has come to its end.
 async fn turns() {
     for _ in 0..5 {

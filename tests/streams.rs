@@ -14,10 +14,10 @@ use std::thread;
 use std::time::Duration;
 
 use common::*;
-use coring::net::{TcpStream, UnixStream};
+use coring::net::UnixStream;
 use coring::{
     IncompleteRead, Lease, LimitOverrun, Stats, StreamReader, StreamWriter, create_task,
-    is_cancelled, sleep, wait_for,
+    is_cancelled, wait_for,
 };
 
 /// A reader, and the socket that it reads from. (The writer keeps the connection whole.)
@@ -28,23 +28,10 @@ fn scripted() -> (StreamReader, StdUnixStream, StreamWriter) {
 }
 
 /// The same over TCP, for resets.
-async fn over_tcp() -> (StreamReader, std::net::TcpStream, StreamWriter) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let addr = listener.local_addr().expect("it is bound");
-    let ours = TcpStream::connect(addr).await.expect("it listens");
-    let (theirs, _) = listener.accept().expect("it has come");
+fn over_tcp() -> (StreamReader, std::net::TcpStream, StreamWriter) {
+    let (ours, theirs) = tcp_pair();
     let (reader, writer) = ours.into_streams();
     (reader, theirs, writer)
-}
-
-fn reset(theirs: std::net::TcpStream) {
-    let socket = socket2::SockRef::from(&theirs);
-    socket.set_linger(Some(Duration::ZERO)).expect("a socket");
-}
-
-/// Until the loop has turned and taken what has come.
-async fn turn() {
-    sleep(MS).await.expect("nobody cancels");
 }
 
 /// Sends a piece, and has it come as one.
@@ -157,7 +144,7 @@ fn b166_limit_counts_for_what_has_come_already() {
 fn b166_b169_error_is_told_by_each_read() {
     let world = World::uring();
     world.run(async {
-        let (mut reader, mut theirs, _writer) = over_tcp().await;
+        let (mut reader, mut theirs, _writer) = over_tcp();
         theirs.write_all(b"line\nrest").expect("it is connected");
         while reader.buffer().len() < 9 {
             reader.fill().await.expect("bytes");
@@ -350,7 +337,7 @@ fn b169_exactly_as_many() {
 fn b170_error_reaches_the_one_who_waits() {
     let world = World::uring();
     world.run(async {
-        let (mut reader, theirs, writer) = over_tcp().await;
+        let (mut reader, theirs, writer) = over_tcp();
         let waiting = begun(async move {
             let first = reader.readline().await;
             (first, reader)
@@ -362,7 +349,7 @@ fn b170_error_reaches_the_one_who_waits() {
         assert_reset(first);
         drop((reader, writer));
         // One who was told to stop, and then the error.
-        let (mut reader, theirs, _writer) = over_tcp().await;
+        let (mut reader, theirs, _writer) = over_tcp();
         let waiting = begun(async move {
             let first = reader.readline().await;
             (first, reader)

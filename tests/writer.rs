@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::*;
-use coring::net::{TcpStream, UnixStream};
+use coring::net::UnixStream;
 use coring::{
     Lease, Runner, Stats, StreamReader, StreamWriter, all_tasks, is_cancelled, now, sleep, wait_for,
 };
@@ -23,28 +23,10 @@ fn over_unix() -> (StreamReader, StreamWriter, StdUnixStream) {
     (reader, writer, theirs)
 }
 
-async fn over_tcp() -> (StreamReader, StreamWriter, std::net::TcpStream) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let addr = listener.local_addr().expect("it is bound");
-    let ours = TcpStream::connect(addr).await.expect("it listens");
-    let (theirs, _) = listener.accept().expect("it has come");
+fn over_tcp() -> (StreamReader, StreamWriter, std::net::TcpStream) {
+    let (ours, theirs) = tcp_pair();
     let (reader, writer) = ours.into_streams();
     (reader, writer, theirs)
-}
-
-fn reset(theirs: std::net::TcpStream) {
-    let socket = socket2::SockRef::from(&theirs);
-    socket.set_linger(Some(Duration::ZERO)).expect("a socket");
-}
-
-async fn turn() {
-    sleep(MS).await.expect("nobody cancels");
-}
-
-fn pattern(from: usize, len: usize) -> Vec<u8> {
-    (from..from + len)
-        .map(|i| (i * 7 + i / 251) as u8)
-        .collect()
 }
 
 /// Reads to the end, in bits, with pauses.
@@ -99,7 +81,7 @@ fn all_comes_in_its_order() {
     for seed in 0..12 {
         world.run(async {
             let mut random = fastrand::Rng::with_seed(seed);
-            let (_reader, mut writer, theirs) = over_tcp().await;
+            let (_reader, mut writer, theirs) = over_tcp();
             let (leases, mut source) = StdUnixStream::pair().expect("sockets");
             let (mut leases, _keep) = UnixStream::from(leases).into_streams();
             let peer = slow_reader(theirs, seed);
@@ -231,7 +213,7 @@ fn b171_write_and_drain_end_when_the_peer_is_gone() {
     let world = World::uring();
     world.run(async {
         for resets in [false, true] {
-            let (_reader, mut writer, theirs) = over_tcp().await;
+            let (_reader, mut writer, theirs) = over_tcp();
             if resets {
                 reset(theirs);
             } else {
@@ -321,7 +303,7 @@ fn flush_waits_for_all() {
 fn write_eof_comes_after_what_was_written_and_reading_goes_on() {
     let world = World::uring();
     world.run(async {
-        let (mut reader, mut writer, mut theirs) = over_tcp().await;
+        let (mut reader, mut writer, mut theirs) = over_tcp();
         let sent = stuff(&mut writer);
         writer.write_eof();
         writer.write_eof();
@@ -375,7 +357,7 @@ fn b172_closed_whatever_is_unread() {
     let world = World::uring();
     world.run(async {
         for unread in [false, true] {
-            let (mut reader, mut writer, mut theirs) = over_tcp().await;
+            let (mut reader, mut writer, mut theirs) = over_tcp();
             theirs.write_all(b"line\n").expect("it is connected");
             assert_eq!(&reader.readline().await.expect("a line")[..], b"line\n");
             if unread {
@@ -434,7 +416,7 @@ fn b172_write_after_the_end_is_told() {
 fn close_sends_what_was_written() {
     let world = World::uring();
     world.run(async {
-        let (_reader, mut writer, theirs) = over_tcp().await;
+        let (_reader, mut writer, theirs) = over_tcp();
         let sent = stuff(&mut writer);
         writer.close();
         assert!(is_time_out(&error_of(
@@ -517,7 +499,7 @@ fn reset_is_told_in_every_state() {
     let world = World::uring();
     world.run(async {
         for state in 0..6 {
-            let (reader, mut writer, theirs) = over_tcp().await;
+            let (reader, mut writer, theirs) = over_tcp();
             if state > 0 {
                 stuff(&mut writer);
             }
@@ -559,7 +541,7 @@ fn reset_is_told_in_every_state() {
 fn reset_of_a_writer_that_was_dropped_leaves_nothing() {
     let world = World::uring();
     world.run(async {
-        let (reader, mut writer, theirs) = over_tcp().await;
+        let (reader, mut writer, theirs) = over_tcp();
         stuff(&mut writer);
         drop((reader, writer));
         turn().await;
@@ -574,7 +556,7 @@ fn dropped_writer_sends_all_to_a_slow_peer() {
     let world = World::uring();
     world.run(async {
         for waits in [false, true] {
-            let (reader, mut writer, theirs) = over_tcp().await;
+            let (reader, mut writer, theirs) = over_tcp();
             let sent = stuff(&mut writer);
             if waits {
                 turn().await;
@@ -611,7 +593,7 @@ fn end_of_the_run_sends_what_was_written() {
     for way in 0..4 {
         let mut peer = None;
         let took = run_to_the_end(PATIENCE, async {
-            let (reader, mut writer, theirs) = over_tcp().await;
+            let (reader, mut writer, theirs) = over_tcp();
             stuff(&mut writer);
             peer = Some(slow_reader(theirs, way));
             match way {
@@ -644,7 +626,7 @@ fn end_of_the_run_is_bounded_by_the_grace() {
     for way in 0..4 {
         let mut peer = None;
         let took = run_to_the_end(grace, async {
-            let (reader, mut writer, theirs) = over_tcp().await;
+            let (reader, mut writer, theirs) = over_tcp();
             stuff(&mut writer);
             peer = Some(theirs);
             match way {
@@ -742,7 +724,7 @@ fn task_that_was_asked_to_stop_can_still_write() {
 fn drain_that_is_cancelled_leaves_the_writer_as_it_was() {
     let world = World::uring();
     world.run(async {
-        let (reader, mut writer, theirs) = over_tcp().await;
+        let (reader, mut writer, theirs) = over_tcp();
         let sent = stuff(&mut writer);
         let task = begun(async move {
             for waits in [0, 1, 2] {
@@ -777,7 +759,7 @@ fn pump_that_is_cancelled_sends_all_the_same() {
     let world = World::uring();
     world.run(async {
         for state in 0..5 {
-            let (reader, mut writer, theirs) = over_tcp().await;
+            let (reader, mut writer, theirs) = over_tcp();
             let mut sent = 0;
             match state {
                 // Before it began; while it is parked; then with a silent send behind it.

@@ -5,8 +5,11 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "each test file uses what it needs of this"
 )]
+
+mod sockets;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -19,6 +22,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
+
+pub use sockets::*;
 
 use coring::{
     BufResult, Builder, Cqe, IoBuf, IoBufMut, Op, Operation, Request, Runner, Scratch, Task,
