@@ -55,6 +55,32 @@ listening() {
     wrong "no line 'listening on ADDR' after 10 s"
 }
 
+# serving NAME [ARGUMENT…]: the example as a server in the background, with Ctrl-C in force, which a
+# shell has its background ignore. Sets `server` and `address`.
+serving() {
+    local name=$1
+    shift
+    cargo build --quiet --release --example "$name"
+    : >"$scratch/out"
+    env --default-signal=INT "${CARGO_TARGET_DIR:-target}/release/examples/$name" "$@" \
+        >>"$scratch/out" 2>&1 &
+    server=$!
+    listening
+}
+
+# Waits for the server, which somebody has told to end.
+ended() {
+    local status=0
+    for _ in $(seq 100); do
+        kill -0 "$server" 2>/dev/null || break
+        sleep 0.1
+    done
+    kill -9 "$server" 2>/dev/null && wrong "it does not end"
+    wait "$server" || status=$?
+    server=
+    [ "$status" -eq 0 ] || wrong "status $status"
+}
+
 # random FILE BYTES
 random() {
     head -c "$2" /dev/urandom >"$scratch/$1"
@@ -105,49 +131,18 @@ check_producer_consumer() {
 
 # At Ctrl-C a request that is short is answered, one that is long is stopped, a new client refused.
 check_graceful() {
-    cargo build --quiet --release --example graceful
-    "${CARGO_TARGET_DIR:-target}/release/examples/graceful" 127.0.0.1:0 >"$scratch/out" 2>&1 &
-    server=$!
     local address
-    listening
+    serving graceful 127.0.0.1:0
     timeout 60 python3 ci/graceful_client.py "$address" "$server" >>"$scratch/out" 2>&1 ||
         wrong "the client found a fault"
-    local status=0
-    wait "$server" || status=$?
-    server=
-    [ "$status" -eq 0 ] || wrong "status $status"
+    ended
     prints 'no more connections'
     prints 'all requests have ended'
 }
 
-# Runs example NAME as a server in the background, at a port of its own.
-serving() {
-    cargo build --quiet --release --example "$1"
-    # A shell has what runs in the background ignore Ctrl-C.
-    : >"$scratch/out"
-    env --default-signal=INT "${CARGO_TARGET_DIR:-target}/release/examples/$1" 127.0.0.1:0 \
-        >>"$scratch/out" 2>&1 &
-    server=$!
-    listening
-}
-
-# Ends the server by Ctrl-C.
-interrupted() {
-    local status=0
-    kill -INT "$server"
-    for _ in $(seq 100); do
-        kill -0 "$server" 2>/dev/null || break
-        sleep 0.1
-    done
-    kill -9 "$server" 2>/dev/null && wrong "it does not end"
-    wait "$server" || status=$?
-    server=
-    [ "$status" -eq 0 ] || wrong "status $status"
-}
-
 check_chat() {
     local address
-    serving chat
+    serving chat 127.0.0.1:0
     timeout 60 python3 - "$address" <<'PYTHON' >>"$scratch/out" 2>&1 || wrong "a client found a fault"
 import socket, sys
 host, port = sys.argv[1].rsplit(":", 1)
@@ -172,14 +167,15 @@ while (line := hears.readline()) != b"* bob has left\n":
 assert bob_hears.read().endswith(b"* mute is here\n")
 print("a chat was had")
 PYTHON
-    interrupted
+    kill -INT "$server"
+    ended
     prints 'a chat was had'
     prints 'no more clients'
 }
 
 check_udp_echo() {
     local address
-    serving udp_echo
+    serving udp_echo 127.0.0.1:0
     timeout 60 python3 - "$address" <<'PYTHON' >>"$scratch/out" 2>&1 || wrong "a peer found a fault"
 import socket, sys
 host, port = sys.argv[1].rsplit(":", 1)
@@ -189,7 +185,8 @@ for n in (0, 1, 100, 1472, 9000, 65507):
     peer.sendto(bytes(i % 251 for i in range(n)), (host, int(port)))
     assert peer.recv(65535) == bytes(i % 251 for i in range(n))
 PYTHON
-    interrupted
+    kill -INT "$server"
+    ended
     prints '^6 answered'
 }
 
@@ -211,22 +208,14 @@ PYTHON
 
 # Peers on both sides: half-close, resets, idle ones, and Ctrl-C in the middle.
 check_proxy() {
-    cargo build --quiet --release --example proxy
-    local port
+    local port address
     port="$(python3 -c '
 import socket
 s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
-    "${CARGO_TARGET_DIR:-target}/release/examples/proxy" 127.0.0.1:0 "127.0.0.1:$port" 2 \
-        >"$scratch/out" 2>&1 &
-    server=$!
-    local address
-    listening
+    serving proxy 127.0.0.1:0 "127.0.0.1:$port" 2
     timeout 60 python3 ci/proxy_client.py "$address" "$port" "$server" >>"$scratch/out" 2>&1 ||
         wrong "a peer found a fault"
-    local status=0
-    wait "$server" || status=$?
-    server=
-    [ "$status" -eq 0 ] || wrong "status $status"
+    ended
     prints '31457280 bytes there, 20971520 back'
     prints 'reset.*after 1 bytes' 2
     prints 'timed out'
@@ -292,11 +281,8 @@ check_kv() {
     (exec -a redis-server redis-check-rdb --port 0 --unixsocket "$redis" --databases 1 --save '' \
         --appendonly no --dir "$scratch" >"$scratch/redis.log" 2>&1) &
     reference=$!
-    cargo build --quiet --release --example kv
-    "${CARGO_TARGET_DIR:-target}/release/examples/kv" 127.0.0.1:0 >"$scratch/out" 2>&1 &
-    server=$!
     local address port
-    listening
+    serving kv 127.0.0.1:0
     port="${address##*:}"
     local tries=100
     until [ "$(redis-cli -s "$redis" ping 2>&1)" = PONG ]; do
@@ -329,10 +315,7 @@ check_kv() {
 
     timeout 120 python3 ci/kv_client.py "$address" "$server" "$redis" >>"$scratch/out" 2>&1 ||
         wrong "the client found a fault"
-    local status=0
-    wait "$server" || status=$?
-    server=
-    [ "$status" -eq 0 ] || wrong "status $status"
+    ended
     prints 'no more connections'
     prints 'all connections have ended'
     kill "$reference"

@@ -1,11 +1,11 @@
-//! Limits: a job that is done in time, one that is not, and a read on which nothing comes.
+//! Limits: a job that is done in time, one that is not, and reads to which nothing comes.
 //!
 //! Run it with `cargo run --release --example wait_for`.
 
 use std::io;
 use std::time::Duration;
 
-use coring::net::{TcpListener, TcpStream};
+use coring::net::{TcpListener, TcpStream, UdpSocket};
 use coring::{BufResult, now, ok, run, sleep, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(3);
@@ -34,8 +34,18 @@ fn main() -> io::Result<()> {
         report("a job of 1 s", wait_for(job(1), LIMIT)).await;
         report("a job of 5 s", wait_for(job(5), LIMIT)).await;
 
-        // Nobody writes to this connection: the kernel ends the read, by the timeout that is
-        // linked behind it, and the buffer comes back.
+        // Nobody sends to this socket: the kernel ends the operation, by the timeout that is linked
+        // behind it, and the buffer comes back.
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        let datagram = async {
+            let BufResult(n, buf) = wait_for(socket.recv(Vec::with_capacity(4096)), LIMIT).await;
+            assert_eq!(buf.capacity(), 4096);
+            n
+        };
+        report("a datagram", datagram).await;
+
+        // Nobody writes to this connection: the read ends, and what the connection receives for it
+        // goes on, so that no byte is lost that comes meanwhile.
         let mut listener = TcpListener::bind("127.0.0.1:0")?;
         let mut stream = TcpStream::connect(listener.local_addr()?).await?;
         let _silent = listener.accept().await?;

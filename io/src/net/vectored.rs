@@ -29,7 +29,7 @@ impl<K: Kind> Stream<K> {
     /// # Cancel safety
     ///
     /// Not cancel safe: a prefix may already be transferred. When it is cancelled, or times out,
-    /// [`Partial`] says how much was written of all of them together.
+    /// [`Partial`](coring_runtime::Partial) says how much was written of all of them together.
     ///
     /// # Errors
     /// As [`write_vectored`](Self::write_vectored).

@@ -38,7 +38,7 @@ impl Stream<Tcp> {
     /// # Cancel safety
     ///
     /// Not cancel safe: a prefix may already be transferred. When it is cancelled, or times out,
-    /// [`Partial`] says how much was sent.
+    /// [`Partial`](coring_runtime::Partial) says how much was sent.
     ///
     /// # Errors
     /// As [`send_zc`](Self::send_zc).
