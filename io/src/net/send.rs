@@ -25,6 +25,7 @@ use coring_runtime::sync::Event;
 use coring_runtime::{
     BufResult, Instant, Lease, Op, Task, TaskRef, Timer, checkpoint, is_cancelled, submit,
 };
+use socket2::SockRef;
 
 use super::stream::shut_down;
 use crate::ops::{SendBatch, SharedFd};
@@ -258,10 +259,12 @@ impl Sender {
         Outgoing::end(&self.0, End::Closed);
     }
 
-    /// Forgets what has not been sent.
+    /// Forgets what has not been sent, and ends the connection.
     pub(crate) fn abort(&self) {
         let error = io::Error::new(io::ErrorKind::ConnectionAborted, "the writer was aborted");
         self.0.fail(error);
+        // By a plain call, which does not wait. It fails where the peer has ended it before.
+        let _ = SockRef::from(&*self.0.fd).shutdown(Shutdown::Both);
         // It may be in a send to a peer that does not read.
         let task = self.0.state.borrow().task.clone();
         if let Some(task) = task {

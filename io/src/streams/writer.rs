@@ -165,6 +165,10 @@ impl StreamWriter {
     /// Closes the connection in both directions, after what was written, in the background: see
     /// [`wait_closed`](Self::wait_closed).
     ///
+    /// The kernel resets a connection that is closed while the peer still sends, and a reset may take
+    /// away what the peer has not read. Where that matters, call [`write_eof`](Self::write_eof) and read
+    /// to the end before.
+    ///
     /// # Panics
     /// Outside of a runtime.
     pub fn close(&mut self) {
@@ -172,7 +176,11 @@ impl StreamWriter {
     }
 
     /// Forgets what has not been sent, also what a send to a peer that does not read is waiting with,
-    /// and fails with "aborted" from here on.
+    /// and ends the connection in both directions; the writer fails with "aborted" from here on.
+    ///
+    /// The peer reads to the end of what was sent. For a reset instead, call
+    /// [`set_zero_linger`](crate::net::TcpStream::set_zero_linger) before the streams are made of it, and
+    /// drop reader and writer.
     pub fn abort(&mut self) {
         self.sender.abort();
     }
