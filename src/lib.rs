@@ -2,8 +2,8 @@
 //!
 //! A program hands the kernel descriptions of work, and the kernel hands back results; a task runs
 //! when a result of its own has arrived. There is no readiness polling. A time-out is a kernel
-//! time-out: [`wait_for`] of a read is that read with a timeout linked behind it, and [`sleep`]
-//! is a timeout of its own.
+//! time-out: [`wait_for`] of one operation is that with a timeout linked behind it, and [`sleep`] is
+//! a timeout of its own.
 //!
 //! ```
 //! use std::time::Duration;
@@ -89,4 +89,7 @@ mod chapters {
 
     #[doc = include_str!("../docs/cancellation.md")]
     struct Cancellation;
+
+    #[doc = include_str!("../docs/network.md")]
+    struct Network;
 }

@@ -78,8 +78,8 @@ where
 }
 
 /// [`start_server`] for a path, or a name, of this machine. A socket that nobody listens on any more
-/// is taken over from an earlier server, which asyncio does with any; the file is removed when the server closes, if it is still
-/// its own.
+/// is taken over from an earlier server, which asyncio does with any; the file is removed when the
+/// server closes, if it is still its own.
 ///
 /// # Cancel safety
 ///
@@ -87,8 +87,8 @@ where
 ///
 /// # Errors
 /// `InvalidInput` for a bad address; what socket(2), bind(2) and listen(2) give, such as `AddrInUse`
-/// for a file that is no socket, or is somebody's; [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a
-/// limit too.
+/// for a file that is no socket, or is somebody's; [`Cancelled`](coring_runtime::Cancelled) if it is
+/// asked to stop, by a limit too.
 pub async fn start_unix_server<F, R>(addr: impl ToUnixAddr, handler: F) -> io::Result<Server>
 where
     F: AsyncFn(StreamReader, StreamWriter) -> R + 'static,
