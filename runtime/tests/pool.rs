@@ -5,8 +5,9 @@ mod common;
 
 use std::io;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
-use common::{CLOSE, RECV, World, quiesce, write};
+use common::{CLOSE, RECV, World, nop, poll_here, quiesce, wait_for, write};
 use coring_runtime::{
     BufPool, BufferCounts, Builder, Cqe, Lease, Multishot, Operation, Request, Runner, Scratch,
     Stats, submit, submit_multishot,
@@ -405,6 +406,40 @@ each_driver! {
             assert_eq!(&receive(receiver).next().await.expect("bytes")[..], b"here");
         });
         world.finish(runner);
+    }
+
+    /// A limit reaches a wait for a receive that was paused meanwhile. What has come wins, and nobody
+    /// who waits after that hears of the limit.
+    fn limit_of_a_wait_is_not_told_to_those_behind_a_pause(world) {
+        for dropped in [false, true] {
+            let (receiver, sender) = world.stream();
+            let mut runner = small(world.builder()).build().expect("a runner");
+            runner.run(async {
+                let mut receive = receive(receiver).bounded(300);
+                let mut sent = 0;
+                {
+                    let limit = Duration::from_millis(200);
+                    let mut wait = Box::pin(wait_for(limit, receive.next()));
+                    assert!(poll_here(&mut wait).await.is_pending());
+                    while sent == 0 || Stats::current().in_flight > 0 {
+                        send(sender, &pattern(0, sent, 100)).await;
+                        sent += 100;
+                        assert!(sent < 5_000, "it is not paused");
+                    }
+                    world.pass(2 * limit);
+                    nop().await.expect("nobody cancels"); // The loop looks at the clock.
+                    if !dropped {
+                        let first = wait.await.expect("it has come");
+                        assert_eq!(first[..], pattern(0, 0, first.len()));
+                        sent -= first.len();
+                    }
+                }
+                while sent > 0 {
+                    sent -= receive.next().await.expect("nobody cancels").len();
+                }
+            });
+            world.finish(runner);
+        }
     }
 
     /// However small they are, and with what is for bytes beside them.
