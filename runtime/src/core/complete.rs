@@ -46,6 +46,10 @@ impl Core {
                 self.fruitless += 1;
                 break;
             }
+            // A multishot that holds too much is told so now, not after all that the kernel has for it.
+            if self.has_waiting() {
+                self.flush();
+            }
             self.enter(Wait::No)?;
         }
         if !self.silent.is_empty() {
