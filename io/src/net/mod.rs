@@ -17,6 +17,7 @@ mod stream;
 mod tcp;
 mod udp;
 mod udp_message;
+mod udp_receiver;
 mod unix;
 mod unix_datagram;
 mod unix_message;
@@ -34,6 +35,7 @@ pub use socket_options::SocketOptions;
 pub use stream::{OwnedReadHalf, OwnedWriteHalf, Released, Stream, TcpStream, UnixStream};
 pub use udp::UdpSocket;
 pub use udp_message::{Ecn, UdpReceived, UdpTransmit};
+pub use udp_receiver::UdpReceiver;
 pub use unix_datagram::{UnixDatagram, UnixReceived};
 pub use unix_message::UnixStreamReceived;
 

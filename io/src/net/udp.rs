@@ -10,7 +10,7 @@ use coring_runtime::{BufResult, IoBuf, IoBufMut, submit};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::udp_message::inet;
-use super::{IoBufs, ToAddr, UdpReceived, UdpTransmit, datagram};
+use super::{IoBufs, ToAddr, UdpReceived, UdpReceiver, UdpTransmit, datagram};
 use crate::ops::{SendMsg, SharedFd};
 
 /// A UDP socket.
@@ -277,6 +277,12 @@ impl UdpSocket {
             received.and_then(|received| UdpReceived::of(&received)),
             buf,
         )
+    }
+
+    /// Receives many datagrams with few system calls, into buffers of the runtime's. See
+    /// [`UdpReceiver`].
+    pub fn recv_many(&self) -> UdpReceiver {
+        UdpReceiver::new(self.fd.clone())
     }
 
     /// The address of this end.
