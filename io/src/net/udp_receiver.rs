@@ -100,28 +100,44 @@ impl UdpReceiver {
     /// to stop, by a limit too.
     pub async fn next(&mut self) -> io::Result<(UdpReceived, Lease)> {
         loop {
-            let (received, goes_on) = match &mut self.armed {
+            // Decoded where it is returned: a copy of it costs as much as the rest of this.
+            let error = match &mut self.armed {
                 Armed::Idle => {
                     self.arm();
                     continue;
                 }
-                Armed::Pool(receive) => {
-                    let received = receive.next().await.and_then(UdpReceived::of_message);
-                    (received, receive.is_armed())
-                }
-                Armed::Own(receive) => {
-                    let received = receive.next().await.and_then(of_own);
-                    (received, receive.is_armed())
-                }
+                Armed::Pool(receive) => match receive.next().await {
+                    Ok(message) => {
+                        self.settle();
+                        return UdpReceived::of_message(message);
+                    }
+                    Err(error) => error,
+                },
+                Armed::Own(receive) => match receive.next().await {
+                    Ok(own) => {
+                        self.settle();
+                        return of_own(own);
+                    }
+                    Err(error) => error,
+                },
             };
-            if !goes_on {
-                self.armed = Armed::Idle;
+            self.settle();
+            // Others took what there was: again, with a buffer if there is one by now.
+            if error.raw_os_error() != Some(libc::ENOBUFS) {
+                return Err(error);
             }
-            match received {
-                // Others took what there was: again, with a buffer if there is one by now.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
-                received => return received,
-            }
+        }
+    }
+
+    /// What has ended is armed anew by the next wait.
+    fn settle(&mut self) {
+        let goes_on = match &self.armed {
+            Armed::Idle => true,
+            Armed::Pool(receive) => receive.is_armed(),
+            Armed::Own(receive) => receive.is_armed(),
+        };
+        if !goes_on {
+            self.armed = Armed::Idle;
         }
     }
 
