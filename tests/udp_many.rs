@@ -493,3 +493,76 @@ fn payload_is_sent_out_of_the_buffer_that_it_came_in() {
         assert_eq!(Stats::current().buffers.leases, 0);
     });
 }
+
+/// With all that had come: as std's it gives what comes after that.
+#[test]
+fn socket_leaves_the_runtime_when_its_receivers_have_ended() {
+    let world = World::uring();
+    world.run(async {
+        let (ours, theirs) = pair(V4);
+        let mut receiver = ours.recv_many();
+        send_numbers(&theirs, 0, 1);
+        expect_numbers(&mut receiver, 0, 1).await;
+        send_numbers(&theirs, 1, 4);
+        turn().await;
+        let arrived = receiver.finish().await;
+        assert_eq!(arrived.len(), 3);
+        send_numbers(&theirs, 4, 5);
+        let std = ours.into_std().await.expect("nobody has it");
+        let mut buf = [0; 8];
+        assert_eq!(std.recv(&mut buf).expect("it has come"), 8);
+        assert_eq!(number(&buf), 4);
+        // And back. What is cancelled on the way out takes nothing.
+        let ours = UdpSocket::from(std);
+        {
+            let mut wait = Box::pin(ours.recv(Vec::with_capacity(8)));
+            assert!(poll_once(&mut wait).await.is_pending());
+            turn().await;
+        }
+        turn().await;
+        send_numbers(&theirs, 5, 6);
+        let std = UdpSocket::try_from(ours.into_fd().await.expect("nobody has it"));
+        let BufResult(n, buf) = std.expect("it is one").recv(Vec::with_capacity(8)).await;
+        assert_eq!((n.expect("it has come"), number(&buf)), (8, 5));
+    });
+}
+
+#[test]
+fn socket_does_not_leave_under_a_receiver_which_goes_on() {
+    let world = World::uring();
+    world.run(async {
+        for armed in [false, true] {
+            let (ours, theirs) = pair(V4);
+            let mut receiver = ours.recv_many();
+            if armed {
+                send_numbers(&theirs, 0, 1);
+                expect_numbers(&mut receiver, 0, 1).await;
+            }
+            let error = error_of(ours.into_std().await);
+            assert_eq!(error.kind(), ErrorKind::ResourceBusy);
+            assert!(error.to_string().contains("`finish` it"), "{error}");
+            send_numbers(&theirs, 1, 2);
+            expect_numbers(&mut receiver, 1, 2).await;
+        }
+    });
+}
+
+/// Its operations have been dropped, and are still the kernel's.
+#[test]
+fn socket_waits_for_its_operations_before_it_leaves() {
+    let world = World::uring();
+    world.run(async {
+        let (ours, theirs) = pair(V4);
+        for _ in 0..3 {
+            let mut wait = Box::pin(ours.recv_from(Vec::with_capacity(8)));
+            assert!(poll_once(&mut wait).await.is_pending());
+        }
+        drop(ours.recv_many());
+        let std = ours.into_std().await.expect("nobody has it");
+        assert_eq!(Stats::current().in_flight, 0);
+        send_numbers(&theirs, 7, 8);
+        let mut buf = [0; 8];
+        assert_eq!(std.recv(&mut buf).expect("it has come"), 8);
+        assert_eq!(number(&buf), 7);
+    });
+}

@@ -8,20 +8,22 @@ use coring_runtime::{shielded, submit};
 
 use crate::ops::{SharedFd, Turn};
 
-/// What is left of a stream that has left its runtime.
+/// What is left of a stream, or of a listener, that has left its runtime.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Released<S> {
+pub struct Released<S, R = Vec<u8>> {
     /// The socket. It is blocking, if nobody has made it something else.
     pub socket: S,
-    /// What had arrived and nobody had read: it comes before what the socket gives.
-    pub received: Vec<u8>,
-    /// Why the stream had ended after that, if it had: the socket does not say it again.
+    /// What had arrived and nobody had taken: bytes of a stream, connections of a listener. It comes
+    /// before what the socket gives.
+    pub received: R,
+    /// Why a stream had ended after that, if it had, or why a listener had no more connections: the
+    /// socket does not say it again.
     pub error: Option<io::Error>,
 }
 
-impl<S> Released<S> {
-    pub(super) fn map<T>(self, f: impl FnOnce(S) -> T) -> Released<T> {
+impl<S, R> Released<S, R> {
+    pub(super) fn map<T>(self, f: impl FnOnce(S) -> T) -> Released<T, R> {
         Released {
             socket: f(self.socket),
             received: self.received,

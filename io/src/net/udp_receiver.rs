@@ -11,6 +11,8 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
 
 use coring_runtime::{BufPool, Lease, Multishot, submit_multishot};
 
@@ -65,6 +67,8 @@ const OWN_BYTES: usize = 64 * 1024;
 /// ```
 pub struct UdpReceiver {
     fd: SharedFd,
+    /// Counted by the socket, which is not to leave the runtime under a receiver.
+    _of_socket: Weak<OwnedFd>,
     armed: Armed,
 }
 
@@ -76,9 +80,10 @@ enum Armed {
 }
 
 impl UdpReceiver {
-    pub(super) const fn new(fd: SharedFd) -> Self {
+    pub(super) fn new(fd: &SharedFd) -> Self {
         Self {
-            fd,
+            fd: fd.clone(),
+            _of_socket: Rc::downgrade(fd),
             armed: Armed::Idle,
         }
     }
