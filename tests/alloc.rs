@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use common::*;
 use coring::fs::{File, OpenOptions};
-use coring::net::{TcpListener, TcpStream};
+use coring::net::{TcpListener, TcpStream, UdpSocket};
 use coring::{
     BufResult, IoBuf, Timers, create_task, interval, sleep, timeout, to_thread, wait_for, yield_now,
 };
@@ -401,6 +401,41 @@ fn connections_and_files_allocate_little() {
             count <= 3 * ROUNDS as u64,
             "path and reference count: {count}"
         );
+    });
+}
+
+/// One by one, and many at once.
+#[test]
+fn datagrams_of_a_receiver_allocate_nothing() {
+    let world = World::uring();
+    world.run(async {
+        let ours = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let theirs = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        theirs
+            .connect(ours.local_addr().expect("it is bound"))
+            .expect("it is bound");
+        let mut receiver = ours.recv_many();
+        let mut answer = [0; 64];
+        let count = allocations_of(async || {
+            theirs.send(&[7; 64]).expect("it is bound");
+            let (received, payload) = receiver.next().await.expect("it has come");
+            let BufResult(sent, payload) = ours.send_to(payload, received.from).await;
+            assert_eq!(
+                (sent.expect("it is bound"), &payload[..]),
+                (64, &[7; 64][..])
+            );
+            assert_eq!(theirs.recv(&mut answer).expect("it has come"), 64);
+        });
+        assert_eq!(count.await, 0, "an echo");
+        let count = allocations_of(async || {
+            for _ in 0..50 {
+                theirs.send(&[7; 64]).expect("it is bound");
+            }
+            for _ in 0..50 {
+                receiver.next().await.expect("it has come");
+            }
+        });
+        assert_eq!(count.await, 0, "fifty at once");
     });
 }
 

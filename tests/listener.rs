@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::*;
 use coring::net::{TcpListener, TcpStream};
-use coring::{create_task, is_cancelled, sleep, timeout, wait_for, yield_now};
+use coring::{Stats, create_task, is_cancelled, sleep, timeout, wait_for, yield_now};
 use futures_util::future::{Either, select};
 
 fn bound() -> (TcpListener, std::net::SocketAddr) {
@@ -295,5 +295,89 @@ fn accept_passes_over_connections_that_are_reset() {
             }
         }
         assert!((1..=21).contains(&accepted), "{accepted}");
+    });
+}
+
+/// Back to std: what had been accepted for nobody comes along, what had not is in the socket.
+#[test]
+fn listener_that_leaves_takes_unclaimed_connections_along() {
+    let world = World::uring();
+    world.run(async {
+        for armed in [false, true] {
+            let (mut listener, addr) = bound();
+            if armed {
+                let first = std_client(addr);
+                drop(listener.accept().await.expect("a client"));
+                drop(first);
+            }
+            let clients: Vec<_> = (0..5).map(|_| std_client(addr)).collect();
+            turn().await;
+            let released = listener.into_std().await.expect("it is here");
+            assert_eq!(Stats::current().in_flight, 0);
+            assert_eq!(released.received.len(), if armed { 5 } else { 0 });
+            assert!(released.error.is_none());
+            let mut peers = Vec::new();
+            for stream in released.received {
+                peers.push(stream.peer_addr().expect("it is connected"));
+            }
+            while peers.len() < 5 {
+                peers.push(released.socket.accept().expect("a client").1);
+            }
+            let expected = clients.iter().map(|client| client.local_addr());
+            let expected: Result<Vec<_>, _> = expected.collect();
+            assert_eq!(peers, expected.expect("they are connected"));
+            // It goes on as std's, and comes back.
+            let client = std_client(addr);
+            let mut listener = TcpListener::from(released.socket);
+            let (_, peer) = listener.accept().await.expect("a client");
+            assert_eq!(peer, client.local_addr().expect("it is connected"));
+        }
+    });
+}
+
+/// The accept is the kernel's, or in the queue: whoever connects after that is std's.
+#[test]
+fn listener_that_leaves_ends_its_accept() {
+    let world = World::uring();
+    world.run(async {
+        for wait in [false, true] {
+            let (mut listener, addr) = bound();
+            {
+                let mut accept = Box::pin(listener.accept());
+                assert!(poll_once(&mut accept).await.is_pending());
+                if wait {
+                    turn().await;
+                }
+            }
+            let released = listener.into_std().await.expect("it is here");
+            assert!(released.received.is_empty() && released.error.is_none());
+            let client = std_client(addr);
+            let (_, peer) = released.socket.accept().expect("a client");
+            assert_eq!(peer, client.local_addr().expect("it is connected"));
+        }
+    });
+}
+
+#[test]
+fn listener_that_leaves_says_why_it_had_no_more() {
+    let world = World::uring();
+    world.run(async {
+        let (mut listener, addr) = bound();
+        let client = std_client(addr);
+        drop(listener.accept().await.expect("a client"));
+        let limit = DescriptorLimit::of(0);
+        drop(client);
+        let refused = wait_for(listener.accept(), MS).await;
+        drop(refused.expect_err("nobody has connected"));
+        drop(limit);
+        let clients = [std_client(addr), std_client(addr)];
+        let limit = DescriptorLimit::of(0);
+        turn().await;
+        let released = listener.into_fd().await.expect("it is here");
+        drop(limit);
+        let error = released.error.map(|error| error.raw_os_error());
+        // The kernel may have taken them in before the limit.
+        assert!(error == Some(Some(libc::EMFILE)) || released.received.len() == 2);
+        drop(clients);
     });
 }

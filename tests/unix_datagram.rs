@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use common::*;
 use coring::net::{Ancillary, Truncated, UnixDatagram};
-use coring::{BufResult, create_task, is_cancelled, wait_for, yield_now};
+use coring::{BufResult, Stats, create_task, is_cancelled, wait_for, yield_now};
 
 /// A name that nobody else has.
 fn abstract_name() -> SocketAddr {
@@ -358,5 +358,26 @@ fn sockets_of_std_are_taken_over_and_wait_although_they_did_not() {
         let ours = UnixDatagram::try_from(fd).expect("a socket");
         theirs.send(b"more").expect("there is room");
         assert_eq!(ours.recv(Vec::with_capacity(9)).await.1, b"more");
+    });
+}
+
+#[test]
+fn socket_leaves_the_runtime_when_the_kernel_is_done_with_it() {
+    let world = World::uring();
+    world.run(async {
+        let (ours, theirs) = UnixDatagram::pair().expect("two sockets");
+        {
+            let mut wait = Box::pin(ours.recv(Vec::with_capacity(8)));
+            assert!(poll_once(&mut wait).await.is_pending());
+        }
+        let std: std::os::unix::net::UnixDatagram = ours.into_std().await.expect("it is here");
+        assert_eq!(Stats::current().in_flight, 0);
+        theirs.send("after").await.0.expect("a peer");
+        let mut buf = [0; 8];
+        assert_eq!(std.recv(&mut buf).expect("it has come"), 5);
+        let again = UnixDatagram::try_from(theirs.into_fd().await.expect("it is here"));
+        std.send(b"back").expect("a peer");
+        let received = again.expect("it is one").recv(Vec::with_capacity(8)).await;
+        assert_eq!(received.1, b"back");
     });
 }

@@ -6,11 +6,13 @@ mod common;
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
 use common::*;
-use coring::net::{Ancillary, Credentials, UnixStream};
+use coring::net::{Ancillary, Credentials, UnixListener, UnixStream};
 use coring::{BufResult, create_task, is_cancelled, sleep, wait_for};
 use socket2::SockRef;
 
@@ -360,5 +362,29 @@ fn wait_for_a_message_is_cancelled_and_keeps_nothing() {
         assert_eq!(received.len, 0);
         let late = wait_for(theirs.recv_msg(vec![0; 1], 1), LONG / u32::MAX).await;
         assert!(is_time_out(&error_of(late.0)));
+    });
+}
+
+#[test]
+fn listener_that_leaves_takes_unclaimed_connections_along() {
+    let world = World::uring();
+    world.run(async {
+        let name = SocketAddr::from_abstract_name(format!("coring-leaves-{}", std::process::id()))
+            .expect("a name");
+        let mut listener = UnixListener::bind(&name).expect("it is free");
+        let connect = || std::os::unix::net::UnixStream::connect_addr(&name).expect("it listens");
+        let _first = connect();
+        drop(listener.accept().await.expect("a client"));
+        let mut second = connect();
+        turn().await;
+        let mut released = listener.into_std().await.expect("it is here");
+        let mut stream = released.received.pop().expect("it had come");
+        stream.write_all("hello").await.0.expect("it is connected");
+        let mut hello = [0; 5];
+        second.read_exact(&mut hello).expect("it has come");
+        assert_eq!(&hello, b"hello");
+        let third = connect();
+        drop(released.socket.accept().expect("a client"));
+        drop(third);
     });
 }

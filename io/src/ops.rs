@@ -3,6 +3,8 @@
 //! They hold a reference to the descriptor that they are on, so that it is closed after the last
 //! of them (R7), and own what the kernel reads and writes until it is done (R1).
 
+mod messages;
+
 use std::cell::RefCell;
 use std::ffi::CString;
 use std::io;
@@ -18,8 +20,9 @@ use socket2::{SockAddr, SockAddrStorage};
 
 use crate::bufs::IoBufs;
 use crate::net::control::Messages;
-
 use crate::net::send::Chunk;
+
+pub(crate) use messages::{Message, RecvMessageOwn, RecvMessages};
 
 /// A descriptor that operations in flight keep open.
 pub(crate) type SharedFd = Rc<OwnedFd>;

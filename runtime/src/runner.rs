@@ -124,6 +124,10 @@ impl Builder {
     /// Provided buffers at first, by default 8, and at the most, by default 1,024 (64 MiB): 1 to
     /// 32,768. More are made when they are in use, and freed again. When there are no more to be had,
     /// a receive that somebody waits for has memory of its own.
+    ///
+    /// A program that receives datagrams in the same way
+    /// ([`BufPool::whole`](crate::BufPool::whole)) has as many more at the most, of 68 KiB, and 16
+    /// times as many at first. They take up memory as far as datagrams have filled them.
     pub fn buffer_count(mut self, count: u16, count_max: u16) -> Self {
         self.buffers.count_max = count_max.clamp(1, 1 << 15);
         self.buffers.count = count.clamp(1, self.buffers.count_max);

@@ -694,7 +694,7 @@ impl Runtime {
     #[cold]
     fn report_leaks(&self, when: &str) {
         let left = self.core().table.in_flight;
-        self.core().leak_pool();
+        self.core().leak_pools();
         LEAKS.fetch_add(left as u64, Relaxed);
         // The end of a runtime has nobody to give an error to, and goes on where nobody reads it.
         let _ = writeln!(

@@ -5,8 +5,9 @@ mod common;
 
 use std::io;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
-use common::{CLOSE, RECV, World, quiesce, write};
+use common::{CLOSE, RECV, World, nop, poll_here, quiesce, wait_for, write};
 use coring_runtime::{
     BufPool, BufferCounts, Builder, Cqe, Lease, Multishot, Operation, Request, Runner, Scratch,
     Stats, submit, submit_multishot,
@@ -60,6 +61,12 @@ unsafe impl Operation for Close {
 
 fn receive(fd: RawFd) -> Multishot<Receive> {
     let pool = BufPool::current().expect("there are provided buffers");
+    submit_multishot(Receive(fd, pool))
+}
+
+/// The same, into buffers that are used whole.
+fn receive_messages(fd: RawFd) -> Multishot<Receive> {
+    let pool = BufPool::whole().expect("there are provided buffers");
     submit_multishot(Receive(fd, pool))
 }
 
@@ -401,6 +408,120 @@ each_driver! {
         world.finish(runner);
     }
 
+    /// A limit reaches a wait for a receive that was paused meanwhile. What has come wins, and nobody
+    /// who waits after that hears of the limit.
+    fn limit_of_a_wait_is_not_told_to_those_behind_a_pause(world) {
+        for dropped in [false, true] {
+            let (receiver, sender) = world.stream();
+            let mut runner = small(world.builder()).build().expect("a runner");
+            runner.run(async {
+                let mut receive = receive(receiver).bounded(300);
+                let mut sent = 0;
+                {
+                    let limit = Duration::from_millis(200);
+                    let mut wait = Box::pin(wait_for(limit, receive.next()));
+                    assert!(poll_here(&mut wait).await.is_pending());
+                    while sent == 0 || Stats::current().in_flight > 0 {
+                        send(sender, &pattern(0, sent, 100)).await;
+                        sent += 100;
+                        assert!(sent < 5_000, "it is not paused");
+                    }
+                    world.pass(2 * limit);
+                    nop().await.expect("nobody cancels"); // The loop looks at the clock.
+                    if !dropped {
+                        let first = wait.await.expect("it has come");
+                        assert_eq!(first[..], pattern(0, 0, first.len()));
+                        sent -= first.len();
+                    }
+                }
+                while sent > 0 {
+                    sent -= receive.next().await.expect("nobody cancels").len();
+                }
+            });
+            world.finish(runner);
+        }
+    }
+
+    /// However small they are, and with what is for bytes beside them.
+    fn messages_have_buffers_of_their_own(world) {
+        let (receiver, sender) = world.stream();
+        let (byte_receiver, byte_sender) = world.stream();
+        let mut runner = small(world.builder()).build().expect("a runner");
+        runner.run(async {
+            let mut messages = receive_messages(receiver);
+            let first = counts();
+            assert_eq!((first.total, first.free), (2 * 16, 2 * 16));
+            let mut bytes = receive(byte_receiver);
+            assert_eq!(counts().total, 2 * 16 + 2, "those for bytes as well");
+            let mut leases = Vec::new();
+            for i in 0..50 {
+                send(sender, &pattern(0, i, 10)).await;
+                send(byte_sender, &pattern(1, i, 1)).await;
+                let lease = match messages.next().await {
+                    Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => messages.next().await,
+                    received => received,
+                };
+                leases.push((lease.expect("a message"), bytes.next().await.expect("a byte")));
+                let BufferCounts { total, free, .. } = counts();
+                assert_eq!(total - free, i + 1, "the bytes share one");
+            }
+            for (i, (message, byte)) in leases.iter().enumerate() {
+                assert_eq!(message[..], pattern(0, i, 10));
+                assert_eq!(byte[..], pattern(1, i, 1));
+            }
+            assert_eq!(counts().leases, 100);
+        });
+        world.finish(runner);
+    }
+
+    /// As large as the largest datagram, with the head that the kernel puts before it.
+    fn message_of_64_kib_fits_into_one_buffer(world) {
+        let (receiver, sender) = world.stream();
+        let mut runner = small(world.builder()).build().expect("a runner");
+        runner.run(async {
+            let mut messages = receive_messages(receiver);
+            let sent = pattern(0, 0, 65_536);
+            send(sender, &sent).await;
+            let lease = messages.next().await.expect("a message");
+            assert!(lease[..] == sent, "{} bytes", lease.len());
+            let kept = lease.into_bytes();
+            assert_eq!(counts().leases, 0);
+            send(sender, &pattern(1, 0, 100)).await;
+            assert_eq!(messages.next().await.expect("a message")[..], pattern(1, 0, 100));
+            assert!(kept == sent, "other bytes");
+        });
+        world.finish(runner);
+    }
+
+    /// One that nobody has fetched counts as one, whatever is in it.
+    fn bound_of_messages_counts_messages(world) {
+        let (receiver, sender) = world.stream();
+        let mut runner = small(world.builder()).build().expect("a runner");
+        runner.run(async {
+            let mut messages = receive_messages(receiver).bounded(3);
+            send(sender, &pattern(0, 0, 100)).await;
+            drop(messages.next().await.expect("a message"));
+            let mut sent = 0;
+            while Stats::current().in_flight > 0 {
+                sent += 1;
+                assert!(sent < 50, "it is not paused");
+                send(sender, &pattern(0, sent, 100)).await;
+            }
+            let held = counts().leases;
+            assert!((4..=sent).contains(&held), "{held} of {sent}");
+            send(sender, &pattern(0, sent + 1, 100)).await;
+            assert_eq!(counts().leases, held, "the kernel goes on");
+            let mut got = Vec::new();
+            while got.len() < (sent + 1) * 100 {
+                got.extend_from_slice(&messages.next().await.expect("a message"));
+            }
+            for (i, message) in got.chunks(100).enumerate() {
+                assert_eq!(message, pattern(0, i + 1, 100));
+            }
+        });
+        world.finish(runner);
+    }
+
     /// Random sizes and orders; leases are held, dropped, split and kept at random.
     fn random_use_loses_no_byte_and_no_buffer(world) {
         for seed in 0..if cfg!(miri) { 1 } else { 60 } {
@@ -412,7 +533,11 @@ each_driver! {
             runner.run(async {
                 let mut connections: Vec<_> = streams
                     .iter()
-                    .map(|&(fd, _)| (receive(fd).bounded(random.u64(0..2_000)), 0, 0))
+                    .map(|&(fd, _)| match random.u8(..3) {
+                        0 => receive_messages(fd).bounded(random.u64(0..10)),
+                        _ => receive(fd).bounded(random.u64(0..2_000)),
+                    })
+                    .map(|receive| (receive, 0, 0))
                     .collect();
                 let (mut held, mut kept) = (Vec::new(), Vec::new());
                 for _ in 0..if cfg!(miri) { 25 } else { 200 } {

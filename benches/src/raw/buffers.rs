@@ -31,6 +31,9 @@ impl Buffers {
     /// The only group of a loop's ring.
     pub(super) const GROUP: u16 = 0;
 
+    /// Their numbers are below this.
+    pub(super) const COUNT_MAX: usize = PLACES as usize;
+
     /// Registers the buffers with a ring, which must be gone before they are.
     pub(super) fn register(turns: &Turns<'_>) -> io::Result<Buffers> {
         let mut buffers = Buffers {

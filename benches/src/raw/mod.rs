@@ -13,5 +13,6 @@ pub mod recv_timeout;
 mod ring;
 pub mod sleeps;
 pub mod splices;
+pub mod udp;
 
 pub use ring::{Turns, ring};

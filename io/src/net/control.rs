@@ -282,15 +282,7 @@ impl Messages {
 
     /// Level, type and data of each.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (libc::c_int, libc::c_int, &[u8])> {
-        let mut rest = &self.bytes[..self.len];
-        std::iter::from_fn(move || {
-            let len = usize::from_ne_bytes(*rest.first_chunk()?);
-            let level = int(rest, size_of::<usize>())?;
-            let kind = int(rest, size_of::<usize>() + size_of::<libc::c_int>())?;
-            let data = rest.get(HEADER..len.min(rest.len()))?;
-            rest = rest.get(space(data.len())..).unwrap_or_default();
-            Some((level, kind, data))
-        })
+        decode(&self.bytes[..self.len])
     }
 
     /// What a Unix socket gives; and whether something is missing. Descriptors past `fds_max` are
@@ -305,6 +297,19 @@ impl Messages {
             .find_map(|(_, _, data)| Credentials::decode(data));
         (Ancillary { fds, credentials }, truncated)
     }
+}
+
+/// Level, type and data of each of the messages in `bytes`.
+pub(crate) fn decode(bytes: &[u8]) -> impl Iterator<Item = (libc::c_int, libc::c_int, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let len = usize::from_ne_bytes(*rest.first_chunk()?);
+        let level = int(rest, size_of::<usize>())?;
+        let kind = int(rest, size_of::<usize>() + size_of::<libc::c_int>())?;
+        let data = rest.get(HEADER..len.min(rest.len()))?;
+        rest = rest.get(space(data.len())..).unwrap_or_default();
+        Some((level, kind, data))
+    })
 }
 
 /// An integer in the kernel's order of bytes.

@@ -11,7 +11,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::addr::unix_sock_addr;
 use super::kind::{Kind, Tcp, Unix, of_kind};
-use super::{SocketOptions, Stream, ToAddr, ToUnixAddr};
+use super::released::{Released, unshared};
+use super::{SocketOptions, Stream, TcpStream, ToAddr, ToUnixAddr, UnixStream};
 use crate::ops::{Accept, SharedFd};
 
 /// Connections that may wait here for somebody to take them; others stay with the kernel. So many
@@ -65,6 +66,40 @@ impl Listener<Tcp> {
     pub fn bind(addr: impl ToAddr) -> io::Result<Self> {
         SocketOptions::new().listen(addr)
     }
+
+    /// [`into_fd`](Self::into_fd), for the standard library.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: the listener is closed, with the connections that nobody had claimed.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use coring::net::{TcpListener, TcpStream};
+    ///
+    /// # coring::run(async {
+    /// let mut listener = TcpListener::bind("127.0.0.1:0")?;
+    /// # let addr = listener.local_addr()?;
+    /// # let _clients = (TcpStream::connect(addr).await?, TcpStream::connect(addr).await?);
+    /// let (first, _) = listener.accept().await?;
+    /// // A second one has connected.
+    /// let released = listener.into_std().await?;
+    /// let listener: std::net::TcpListener = released.socket;
+    /// listener.set_nonblocking(true)?;
+    /// let second = match released.received.into_iter().next() {
+    ///     Some(claimed) => claimed,
+    ///     None => listener.accept()?.0.into(),
+    /// };
+    /// # assert_eq!(first.local_addr()?, second.local_addr()?);
+    /// # coring::ok(()) }).unwrap();
+    /// ```
+    pub async fn into_std(self) -> io::Result<Released<std::net::TcpListener, Vec<TcpStream>>> {
+        Ok(self.into_fd().await?.map(Into::into))
+    }
 }
 
 impl Listener<Unix> {
@@ -97,6 +132,20 @@ impl Listener<Unix> {
         socket.bind(&addr)?;
         socket.listen(BACKLOG as i32)?;
         Ok(Self::of(socket.into()))
+    }
+
+    /// [`into_fd`](Self::into_fd), for the standard library.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: the listener is closed, with the connections that nobody had claimed.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn into_std(
+        self,
+    ) -> io::Result<Released<std::os::unix::net::UnixListener, Vec<UnixStream>>> {
+        Ok(self.into_fd().await?.map(Into::into))
     }
 }
 
@@ -132,6 +181,32 @@ impl<K: Kind> Listener<K> {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Takes the listener out of the runtime: ends the accept that is armed, waits until the kernel is
+    /// done with it, and gives the connections that nobody had claimed. Others may wait in the
+    /// socket. That takes a turn of the loop; a request to stop does not reach it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: the listener is closed, with the connections that nobody had claimed.
+    ///
+    /// # Errors
+    /// `NotConnected` outside of a runtime, if an operation is in flight.
+    pub async fn into_fd(self) -> io::Result<Released<OwnedFd, Vec<Stream<K>>>> {
+        let Self { fd, accept, .. } = self;
+        let (mut received, mut error) = (Vec::new(), None);
+        for accepted in accept.finish().await {
+            match accepted {
+                Ok(fd) => received.push(Stream::of(fd)),
+                Err(failed) => error = Some(failed),
+            }
+        }
+        Ok(Released {
+            socket: unshared(fd).await?,
+            received,
+            error,
+        })
     }
 
     /// Closes it, and what nobody has claimed. When this is done the address is free: a drop leaves

@@ -7,13 +7,14 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use coring_runtime::{BufResult, IoBuf, IoBufMut, Lease, shielded, submit};
+use coring_runtime::{BufResult, IoBuf, IoBufMut, Lease, submit};
 use io_uring::opcode::Send;
 use socket2::{SockAddr, SockRef};
 
 use super::kind::{Kind, Tcp, Unix, of_kind};
 use super::receive::Receiver;
-use crate::ops::{self, Connect, SharedFd, Turn};
+use super::released::{Released, unshared};
+use crate::ops::{self, Connect, SharedFd};
 use crate::transfer::{Place, drain, drain_all, fill_all};
 
 /// No SIGPIPE, in whatever program this is.
@@ -45,18 +46,6 @@ pub type TcpStream = Stream<Tcp>;
 /// A connection within the machine. Descriptors that a peer sends come by
 /// [`recv_msg`](Stream::recv_msg) alone: the kernel closes those that come under another read.
 pub type UnixStream = Stream<Unix>;
-
-/// What is left of a stream that has left its runtime.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Released<S> {
-    /// The socket. It is blocking, if nobody has made it something else.
-    pub socket: S,
-    /// What had arrived and nobody had read: it comes before what the socket gives.
-    pub received: Vec<u8>,
-    /// Why the stream had ended after that, if it had: the socket does not say it again.
-    pub error: Option<io::Error>,
-}
 
 impl<K: Kind> Stream<K> {
     pub(super) fn of(fd: OwnedFd) -> Self {
@@ -209,17 +198,8 @@ impl<K: Kind> Stream<K> {
     pub async fn into_fd(mut self) -> io::Result<Released<OwnedFd>> {
         let (received, error) = self.receiver.finish().await;
         drop(self.receiver);
-        let mut fd = self.fd;
-        let socket = loop {
-            match Rc::try_unwrap(fd) {
-                Ok(socket) => break socket,
-                // Operations whose future was dropped: they have been cancelled.
-                Err(shared) => fd = shared,
-            }
-            shielded(submit(Turn)).await?;
-        };
         Ok(Released {
-            socket,
+            socket: unshared(self.fd).await?,
             received,
             error,
         })
@@ -236,16 +216,6 @@ impl<K: Kind> Stream<K> {
 
     pub(super) const fn shared_fd(&self) -> &SharedFd {
         &self.fd
-    }
-}
-
-impl<S> Released<S> {
-    pub(super) fn map<T>(self, f: impl FnOnce(S) -> T) -> Released<T> {
-        Released {
-            socket: f(self.socket),
-            received: self.received,
-            error: self.error,
-        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::stream::{Released, TcpStream};
-use super::{Tcp, ToAddr};
+use super::stream::TcpStream;
+use super::{Released, Tcp, ToAddr};
 use crate::net::Stream;
 
 impl Stream<Tcp> {

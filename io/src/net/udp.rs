@@ -9,8 +9,9 @@ use std::rc::Rc;
 use coring_runtime::{BufResult, IoBuf, IoBufMut, submit};
 use socket2::{Domain, SockRef, Socket, Type};
 
+use super::released::unshared;
 use super::udp_message::inet;
-use super::{IoBufs, ToAddr, UdpReceived, UdpTransmit, datagram};
+use super::{IoBufs, ToAddr, UdpReceived, UdpReceiver, UdpTransmit, datagram};
 use crate::ops::{SendMsg, SharedFd};
 
 /// A UDP socket.
@@ -277,6 +278,61 @@ impl UdpSocket {
             received.and_then(|received| UdpReceived::of(&received)),
             buf,
         )
+    }
+
+    /// Receives many datagrams with few system calls, into buffers of the runtime's. See
+    /// [`UdpReceiver`].
+    pub fn recv_many(&self) -> UdpReceiver {
+        UdpReceiver::new(&self.fd)
+    }
+
+    /// Takes the socket out of the runtime: waits until the kernel is done with all operations on it,
+    /// those included whose future was dropped. A datagram that was taken for one of these is lost.
+    /// A request to stop does not reach this.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: the socket is closed.
+    ///
+    /// # Errors
+    /// `ResourceBusy` while there is a [`UdpReceiver`] of it, which goes on: its
+    /// [`finish`](UdpReceiver::finish) gives what that has. `NotConnected` outside of a runtime, if an
+    /// operation is in flight.
+    pub async fn into_fd(self) -> io::Result<OwnedFd> {
+        if Rc::weak_count(&self.fd) > 0 {
+            let text = "a `UdpReceiver` of this socket is left: `finish` it first";
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+        }
+        unshared(self.fd).await
+    }
+
+    /// [`into_fd`](Self::into_fd), for the standard library. It is blocking, if nobody has made it
+    /// something else.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: the socket is closed.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use coring::net::UdpSocket;
+    ///
+    /// # coring::run(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0")?;
+    /// let mut receiver = socket.recv_many();
+    /// # socket.send_to("one", socket.local_addr()?).await.0?;
+    /// receiver.next().await?;
+    /// let arrived = receiver.finish().await;
+    /// let socket: std::net::UdpSocket = socket.into_std().await?;
+    /// # assert!(arrived.is_empty() && socket.local_addr().is_ok());
+    /// # coring::ok(()) }).unwrap();
+    /// ```
+    pub async fn into_std(self) -> io::Result<std::net::UdpSocket> {
+        Ok(self.into_fd().await?.into())
     }
 
     /// The address of this end.

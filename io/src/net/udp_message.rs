@@ -1,17 +1,41 @@
 //! What goes along with datagrams of UDP, on the way out and on the way in.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
+use coring_runtime::Lease;
 use socket2::SockAddr;
 
-use super::control::{Messages, Writer, int, space};
-use crate::ops::Received;
+use super::control::{self, Writer, int, space};
+use crate::ops::{Message, Received};
 
 /// An address of a socket that is known to be of the internet.
 pub(super) fn inet(addr: &SockAddr) -> io::Result<SocketAddr> {
-    addr.as_socket()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not an internet socket"))
+    addr.as_socket().ok_or_else(no_inet)
+}
+
+fn no_inet() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not an internet socket")
+}
+
+/// `struct sockaddr_in` or `struct sockaddr_in6`: the family, the port, and for IPv6 flow, address and
+/// scope.
+fn decode_inet(name: &[u8]) -> Option<SocketAddr> {
+    let family = u16::from_ne_bytes(*name.first_chunk()?);
+    let port = u16::from_be_bytes(*name.get(2..)?.first_chunk()?);
+    match libc::c_int::from(family) {
+        libc::AF_INET => {
+            let ip = *name.get(4..)?.first_chunk::<4>()?;
+            Some((ip, port).into())
+        }
+        libc::AF_INET6 => {
+            let flow = u32::from_ne_bytes(*name.get(4..)?.first_chunk()?);
+            let ip = *name.get(8..)?.first_chunk::<16>()?;
+            let scope = u32::from_ne_bytes(*name.get(24..)?.first_chunk()?);
+            Some(SocketAddrV6::new(ip.into(), port, flow, scope).into())
+        }
+        _ => None,
+    }
 }
 
 /// How routers say that they are about to be overloaded, without losing a datagram (RFC 3168): the
@@ -183,7 +207,8 @@ impl UdpTransmit {
     }
 }
 
-/// What [`UdpSocket::recv_msg`](super::UdpSocket::recv_msg) received.
+/// What [`UdpSocket::recv_msg`](super::UdpSocket::recv_msg) or a [`UdpReceiver`](super::UdpReceiver)
+/// received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UdpReceived {
@@ -211,21 +236,36 @@ impl UdpReceived {
     pub(super) const ROOM: usize = 3 * space(4) + space(12) + space(20);
 
     pub(super) fn of(received: &Received) -> io::Result<Self> {
-        let mut this = Self {
-            len: received.len,
-            truncated: received.truncated,
-            from: inet(&received.from)?,
+        let from = inet(&received.from)?;
+        let mut this = Self::from(from, received.len, received.truncated);
+        this.decode(received.control.iter());
+        Ok(this)
+    }
+
+    /// What is known of a message, and its payload.
+    pub(super) fn of_message(message: Message) -> io::Result<(Self, Lease)> {
+        let from = decode_inet(message.name()).ok_or_else(no_inet)?;
+        let mut this = Self::from(from, 0, message.truncated());
+        this.decode(control::decode(message.control()));
+        let payload = message.into_payload();
+        this.len = payload.len();
+        Ok((this, payload))
+    }
+
+    const fn from(from: SocketAddr, len: usize, truncated: usize) -> Self {
+        Self {
+            len,
+            truncated,
+            from,
             segment_size: None,
             ecn: None,
             to: None,
             interface: None,
-        };
-        this.decode(&received.control);
-        Ok(this)
+        }
     }
 
-    fn decode(&mut self, messages: &Messages) {
-        for (level, kind, data) in messages.iter() {
+    fn decode<'a>(&mut self, messages: impl Iterator<Item = (libc::c_int, libc::c_int, &'a [u8])>) {
+        for (level, kind, data) in messages {
             match (level, kind) {
                 (libc::SOL_UDP, libc::UDP_GRO) => {
                     self.segment_size = int(data, 0).and_then(|size| u16::try_from(size).ok());

@@ -6,8 +6,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::addr::unix_sock_addr;
 use super::control::peer_credentials;
-use super::stream::{Released, UnixStream};
-use super::{Credentials, Stream, ToUnixAddr, Unix};
+use super::stream::UnixStream;
+use super::{Credentials, Released, Stream, ToUnixAddr, Unix};
 
 impl Stream<Unix> {
     /// Connects to the socket at `addr`, a path or a name.

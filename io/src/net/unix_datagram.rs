@@ -10,6 +10,7 @@ use coring_runtime::{BufResult, IoBuf, IoBufMut, submit};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::addr::{unix_addr, unix_sock_addr};
+use super::released::unshared;
 use super::{Ancillary, IoBufs, ToUnixAddr, datagram};
 use crate::ops::{SendMsg, SharedFd};
 
@@ -278,6 +279,33 @@ impl UnixDatagram {
     /// ```
     pub fn set_passcred(&self, passcred: bool) -> io::Result<()> {
         SockRef::from(&*self.fd).set_passcred(passcred)
+    }
+
+    /// Takes the socket out of the runtime: waits until the kernel is done with all operations on it,
+    /// those included whose future was dropped. A datagram that was taken for one of these is lost.
+    /// A request to stop does not reach this.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: the socket is closed.
+    ///
+    /// # Errors
+    /// `NotConnected` outside of a runtime, if an operation is in flight.
+    pub async fn into_fd(self) -> io::Result<OwnedFd> {
+        unshared(self.fd).await
+    }
+
+    /// [`into_fd`](Self::into_fd), for the standard library. It is blocking, if nobody has made it
+    /// something else.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: the socket is closed.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn into_std(self) -> io::Result<std::os::unix::net::UnixDatagram> {
+        Ok(self.into_fd().await?.into())
     }
 
     /// The name of this end: unnamed if it is not bound.

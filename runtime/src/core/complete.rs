@@ -46,6 +46,10 @@ impl Core {
                 self.fruitless += 1;
                 break;
             }
+            // A multishot that holds too much is told so now, not after all that the kernel has for it.
+            if self.has_waiting() {
+                self.flush();
+            }
             self.enter(Wait::No)?;
         }
         if !self.silent.is_empty() {
@@ -174,10 +178,8 @@ impl Core {
         let Completion { token, res, flags } = completion;
         let mut shot = Shot::new(res, flags);
         // Here and not when it is fetched: places follow from the order of completions.
-        if has_buffer(flags)
-            && let Some(pool) = &self.pool
-        {
-            shot.place = pool.consume(res, flags);
+        if has_buffer(flags) {
+            shot.place = self.pools.consume(res, flags);
         }
         let slot = self.table.at(token.index());
         let cold = slot.cold();
@@ -197,10 +199,8 @@ impl Core {
     /// Gives a buffer back that came to nobody.
     #[cold]
     fn discard(&self, res: i32, flags: u32) {
-        if has_buffer(flags)
-            && let Some(pool) = &self.pool
-        {
-            pool.discard(res, flags);
+        if has_buffer(flags) {
+            self.pools.discard(res, flags);
         }
     }
 

@@ -23,6 +23,12 @@ fn is_stopped_here(slot: &Slot, res: i32) -> bool {
     is_stopped(res) && slot.cause == 0 && matches!(slot.cancel, Cancel::Asked(_))
 }
 
+/// Whether a request that has reached a multishot has ended no more than a wait for it. One that was
+/// cancelled in the queue still says why.
+fn is_of_the_wait(slot: &Slot) -> bool {
+    slot.state == State::InFlight || matches!(slot.cancel, Cancel::Asked(_))
+}
+
 impl Core {
     /// The outcome of what is in `key`, polled under `scope`: then the slot is vacant. `None`: it
     /// is not over.
@@ -92,7 +98,7 @@ impl Core {
                 return NextShot::Last(cqe.with_cause(Cause::of(cause)));
             }
             // The completion won: a request that had reached this wait is not the next one's (C1).
-            if slot.state == State::InFlight {
+            if is_of_the_wait(slot) {
                 slot.cause = 0;
             }
             self.unlink(key.index());
@@ -123,8 +129,7 @@ impl Core {
         self.unlink(key.index());
         let slot = self.table.slot(key);
         let waker = slot.waker.take();
-        // One that ended because it was cancelled in the queue still says why.
-        if slot.state == State::InFlight {
+        if is_of_the_wait(slot) {
             slot.cause = 0;
         }
         self.debris.drop_waker(waker);

@@ -26,7 +26,7 @@ use crate::error::Cause;
 use crate::inbox::{Inbox, RuntimeId};
 use crate::op::table::{Key, Kind, State, Table};
 use crate::op::{Control, Tag, Token};
-use crate::pool::{self, BufPool, BufferCounts};
+use crate::pool::{self, BufPool, BufferCounts, Pools};
 use crate::scope::{ScopeIndex, ScopeKey, Scopes};
 use crate::task::Tasks;
 use crate::timers::{Heap, Timers, Waiter};
@@ -70,9 +70,8 @@ pub(crate) struct Core {
     refusal: Cause,
     /// Cancels to be sent before anything else (R8).
     cancels: VecDeque<Token>,
-    /// Buffers that the kernel chooses from; there once somebody asked for them.
-    pool: Option<BufPool>,
-    pool_config: pool::Config,
+    /// Buffers that the kernel chooses from.
+    pools: Pools,
     /// Operations that wait for a place in the submission queue.
     backlog: VecDeque<Backlogged>,
     /// Operations in the queue of which the kernel says nothing if they succeed.
@@ -165,8 +164,7 @@ impl Core {
             clock: None,
             refusal: Cause::FOREIGN,
             cancels: VecDeque::new(),
-            pool: None,
-            pool_config,
+            pools: Pools::new(pool_config),
             backlog: VecDeque::new(),
             silent: Vec::new(),
             lent: Vec::new(),
@@ -520,24 +518,18 @@ impl Core {
     // ---- provided buffers ----
 
     /// The runtime's buffers to be received into.
-    pub(crate) fn pool(&mut self) -> io::Result<BufPool> {
-        if let Some(pool) = &self.pool {
-            return Ok(pool.clone());
-        }
-        let pool = BufPool::new(self.pool_config, &mut self.driver)?;
-        Ok(self.pool.insert(pool).clone())
+    pub(crate) fn pool(&mut self, what_for: pool::Use) -> io::Result<BufPool> {
+        self.pools.get(what_for, &mut self.driver)
     }
 
     pub(crate) fn buffer_counts(&self) -> BufferCounts {
-        self.pool.as_ref().map(BufPool::counts).unwrap_or_default()
+        self.pools.counts()
     }
 
     /// What is in flight may still be written to after the ring is closed: leaked.
     #[cold]
-    pub(crate) fn leak_pool(&mut self) {
-        if let Some(pool) = self.pool.take() {
-            pool.leak();
-        }
+    pub(crate) fn leak_pools(&mut self) {
+        self.pools.leak();
     }
 
     /// The multishot in `key` is paused when it holds more than so much that nobody has fetched.

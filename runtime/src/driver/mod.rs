@@ -238,13 +238,18 @@ impl Driver {
         each!(&mut self.which, driver => driver.signal_event_fd(readable))
     }
 
-    /// Has buffers for `group` chosen from `ring`, which lives until the driver is retired. Gives
-    /// whether they are used up piece by piece.
+    /// Has buffers for `group` chosen from `ring`, which lives until the driver is retired, and used up
+    /// piece by piece if that is wanted. Gives whether they are.
     ///
     /// # Errors
     /// If there are no provided buffers here.
-    pub(crate) fn register_buf_ring(&mut self, group: u16, ring: &BufRing) -> io::Result<bool> {
-        each!(&mut self.which, driver => driver.register_buf_ring(group, ring))
+    pub(crate) fn register_buf_ring(
+        &mut self,
+        group: u16,
+        ring: &BufRing,
+        piecewise: bool,
+    ) -> io::Result<bool> {
+        each!(&mut self.which, driver => driver.register_buf_ring(group, ring, piecewise))
     }
 
     pub(crate) fn supports(&self, opcode: u8) -> bool {
@@ -329,7 +334,7 @@ impl Retired {
         false
     }
 
-    fn register_buf_ring(&self, _: u16, _: &BufRing) -> io::Result<bool> {
+    fn register_buf_ring(&self, _: u16, _: &BufRing, _: bool) -> io::Result<bool> {
         self.event_fd().map(|_| false)
     }
 

@@ -760,10 +760,17 @@ impl Driver {
     #[expect(clippy::unused_self, reason = "the seam's form")]
     pub(super) const fn signal_event_fd(&self, _: bool) {}
 
-    pub(super) fn register_buf_ring(&mut self, group: u16, ring: &BufRing) -> io::Result<bool> {
+    pub(super) fn register_buf_ring(
+        &mut self,
+        group: u16,
+        ring: &BufRing,
+        piecewise: bool,
+    ) -> io::Result<bool> {
         let mut state = self.kernel.0.borrow_mut();
-        state.buf_rings.insert(group, Buffers::of(ring));
-        Ok(!state.whole_buffers)
+        let piecewise = piecewise && !state.whole_buffers;
+        let buffers = Buffers::of(ring, piecewise);
+        state.buf_rings.insert(group, buffers);
+        Ok(piecewise)
     }
 
     #[expect(clippy::unused_self, reason = "the seam's form")]

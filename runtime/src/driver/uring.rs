@@ -295,18 +295,21 @@ impl Uring {
         self.probe.is_supported(opcode)
     }
 
-    /// Whether buffers are used up piece by piece.
-    pub(super) fn register_buf_ring(&mut self, group: u16, ring: &BufRing) -> io::Result<bool> {
+    pub(super) fn register_buf_ring(
+        &mut self,
+        group: u16,
+        ring: &BufRing,
+        piecewise: bool,
+    ) -> io::Result<bool> {
         let fd = self.ring.as_raw_fd();
         let register = |incremental| {
             sys::register_buf_ring(fd, ring.entries(), ring.places(), group, incremental)
         };
-        match register(true) {
-            Ok(_) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+        match register(piecewise) {
+            Err(error) if piecewise && error.raw_os_error() == Some(libc::EINVAL) => {
                 register(false).map(|_| false)
             }
-            Err(error) => Err(error),
+            registered => registered.map(|_| piecewise),
         }
     }
 

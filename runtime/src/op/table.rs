@@ -24,7 +24,7 @@ use std::task::Waker;
 use super::token::{INDEX_MAX, Token};
 use super::{Cqe, Orphan};
 use crate::Instant;
-use crate::pool::has_buffer;
+use crate::pool::{has_buffer, is_whole};
 use crate::scope::ScopeIndex;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -185,9 +185,9 @@ impl Shot {
         }
     }
 
-    /// A byte that holds a provided buffer weighs one, and so does whatever else there may be.
+    /// A byte that holds a part of a provided buffer weighs one, and so does whatever else there may be.
     pub(crate) const fn weight(self) -> u64 {
-        if has_buffer(self.flags) && self.res > 0 {
+        if has_buffer(self.flags) && !is_whole(self.flags) && self.res > 0 {
             self.res as u64
         } else {
             1

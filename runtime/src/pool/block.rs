@@ -20,16 +20,18 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 impl Block {
-    /// Uninitialised memory of `bytes` bytes, which are more than none.
-    pub(super) fn new(bytes: u32) -> Self {
+    /// Uninitialised memory of `bytes` bytes, which are more than none, but for zeros in the first
+    /// `head` of them.
+    pub(super) fn new(bytes: u32, head: u32) -> Self {
+        assert!(head <= bytes);
         let layout = layout(bytes);
         assert!(layout.size() > 0);
         // SAFETY: not empty.
         let start = NonNull::new(unsafe { alloc(layout) });
-        Self {
-            start: start.unwrap_or_else(|| handle_alloc_error(layout)),
-            bytes,
-        }
+        let start = start.unwrap_or_else(|| handle_alloc_error(layout));
+        // SAFETY: the block has so many bytes, and is nobody else's yet.
+        unsafe { start.write_bytes(0, head as usize) };
+        Self { start, bytes }
     }
 
     pub(super) const fn start(&self) -> NonNull<u8> {

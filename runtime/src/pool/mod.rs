@@ -1,5 +1,5 @@
-//! Buffers that the kernel chooses from when bytes arrive (`IORING_REGISTER_PBUF_RING`): one ring of
-//! them for a runtime, and leases on what it has filled.
+//! Buffers that the kernel chooses from when something arrives (`IORING_REGISTER_PBUF_RING`): two
+//! rings of them for a runtime, one for bytes and one for messages, and leases on what it has filled.
 //!
 //! # Who has a buffer
 //!
@@ -16,6 +16,14 @@
 //! are used up piece by piece (incremental consumption, since Linux 6.12) the kernel says with each
 //! completion whether it goes on in the same one; elsewhere 1 and 2 are one. The range of a lease is
 //! its own from 1 on: the kernel writes behind it.
+//!
+//! # Bytes and messages
+//!
+//! A message does not fit into the rest of a buffer that is used up piece by piece. The kernel does not
+//! look for a fresh one: it cuts a datagram that would have fitted there, and where not even a
+//! recvmsg's header has room it gives EFAULT, for that and every later one (M). So messages have a ring
+//! of their own, with buffers that are used whole. Which of the two a completion's buffer is of stands
+//! in its number ([`OF_WHOLE`]).
 
 mod block;
 mod lease;
@@ -43,8 +51,24 @@ pub(crate) const F_BUFFER: u32 = 1 << 0;
 pub(crate) const F_BUF_MORE: u32 = 1 << 4;
 pub(crate) const BUFFER_SHIFT: u32 = 16;
 
-/// Where buffers are used whole, they are no larger than this: one message has one.
-const WHOLE_BYTES_MAX: u32 = 16 * 1024;
+/// Where the kernel cannot use buffers for bytes piece by piece, they are no larger than this: what
+/// comes at once has one.
+const PIECE_BYTES_MAX: u32 = 16 * 1024;
+
+/// A buffer for a message: the largest datagram of UDP (64 KiB, also where the kernel has put several
+/// together), with its head.
+const WHOLE_BYTES: u32 = 64 * 1024 + HEAD_BYTES;
+
+/// What of such a buffer is initialised from the beginning: the kernel writes to the head of a message
+/// in parts, and counts all of it.
+const HEAD_BYTES: u32 = 4 * 1024;
+
+/// Buffers for messages, for each one for bytes: the kernel receives up to 32 messages at once (M),
+/// and as many may wait for a receiver as it is bounded to.
+const WHOLE_SHARE: u16 = 16;
+
+/// In the number of a buffer that is used whole.
+const OF_WHOLE: u16 = 1 << 15;
 
 /// Below so many in the ring it grows. The kernel takes up to 20 completions in one enter, so
 /// that it may find none in spite of this; then a receive ends with ENOBUFS and starts again.
@@ -66,7 +90,8 @@ impl Config {
     };
 }
 
-/// The pool of provided buffers of a runtime: what its multishot receives are filled from.
+/// A pool of provided buffers of a runtime: what its multishot receives are filled from. There is one
+/// for bytes ([`current`](Self::current)) and one for messages ([`whole`](Self::whole)).
 ///
 /// A [`Request`](crate::Request) that selects a buffer names the pool's [`group`](Self::group) and
 /// sets `IOSQE_BUFFER_SELECT`; it goes to [`submit_multishot`](crate::submit_multishot). Each
@@ -88,7 +113,10 @@ pub(crate) struct State {
     bytes: u32,
     count: u16,
     count_max: u16,
+    /// Whether the kernel uses a buffer up piece by piece.
     incremental: bool,
+    /// In the number of each: [`OF_WHOLE`], or nothing.
+    mark: u16,
     /// Buffers that the kernel can fill, or is filling.
     free: usize,
     /// Ranges that are leased.
@@ -121,13 +149,31 @@ pub struct BufferCounts {
 static NEXT_GROUP: AtomicU16 = AtomicU16::new(0);
 
 impl BufPool {
-    /// The pool of the runtime that is turning. The first call makes it.
+    /// The pool for bytes of the runtime that is turning. The first call makes it. Where the kernel
+    /// can (since Linux 6.12) it fills a buffer piece by piece, so a message may come cut: see
+    /// [`whole`](Self::whole).
     ///
     /// # Errors
     /// `NotConnected` outside of a runtime; `Unsupported` if the kernel has no provided buffers.
     pub fn current() -> io::Result<Self> {
+        Self::of_runtime(Use::Bytes)
+    }
+
+    /// The pool for messages of the runtime that is turning: each completion has a buffer of its own,
+    /// of 68 KiB, into which any datagram of UDP fits. The first call makes it.
+    ///
+    /// The first 4 KiB of a buffer are initialised from the beginning: a multishot receive with
+    /// addresses and control messages leaves gaps between these.
+    ///
+    /// # Errors
+    /// As [`current`](Self::current).
+    pub fn whole() -> io::Result<Self> {
+        Self::of_runtime(Use::Messages)
+    }
+
+    fn of_runtime(what_for: Use) -> io::Result<Self> {
         current::with(|current| match current {
-            Some((runtime, _)) => runtime.core().pool(),
+            Some((runtime, _)) => runtime.core().pool(what_for),
             None => Err(io::Error::new(
                 io::ErrorKind::NotConnected,
                 "provided buffers are a runtime's: ask for them from within `coring::run`",
@@ -135,33 +181,54 @@ impl BufPool {
         })
     }
 
-    pub(crate) fn new(config: Config, driver: &mut Driver) -> io::Result<Self> {
-        // Where a buffer has one message at a time there are more, smaller ones: it is not known yet.
-        let share = (config.bytes / WHOLE_BYTES_MAX).max(1) as u16;
-        let most = config.count_max.saturating_mul(share).min(1 << 15);
-        let places = most.next_power_of_two();
-        let ring = BufRing::new(places);
-        let group = NEXT_GROUP.fetch_add(1, Relaxed);
-        let incremental = driver.register_buf_ring(group, &ring)?;
-        let (bytes, share) = if incremental {
-            (config.bytes, 1)
-        } else {
-            (config.bytes.min(WHOLE_BYTES_MAX), share)
+    fn for_bytes(config: Config, driver: &mut Driver) -> io::Result<Self> {
+        // Where a buffer is used at once there are more, smaller ones: it is not known yet.
+        let share = (config.bytes / PIECE_BYTES_MAX).max(1) as u16;
+        let pieces = Config {
+            bytes: config.bytes.min(PIECE_BYTES_MAX),
+            count: config.count.saturating_mul(share),
+            count_max: config.count_max.saturating_mul(share),
         };
+        let (ring, group) = Self::ring(pieces.count_max);
+        let incremental = driver.register_buf_ring(group, &ring, true)?;
+        let config = if incremental { config } else { pieces };
+        Ok(Self::new(ring, group, config, incremental, 0))
+    }
+
+    fn for_messages(config: Config, driver: &mut Driver) -> io::Result<Self> {
+        let (ring, group) = Self::ring(config.count_max);
+        driver.register_buf_ring(group, &ring, false)?;
+        let config = Config {
+            bytes: WHOLE_BYTES,
+            count: config.count.saturating_mul(WHOLE_SHARE),
+            count_max: config.count_max,
+        };
+        Ok(Self::new(ring, group, config, false, OF_WHOLE))
+    }
+
+    /// A ring for so many buffers, and the number of its group.
+    fn ring(count_max: u16) -> (BufRing, u16) {
+        let places = count_max.min(OF_WHOLE).next_power_of_two();
+        (BufRing::new(places), NEXT_GROUP.fetch_add(1, Relaxed))
+    }
+
+    fn new(ring: BufRing, group: u16, config: Config, incremental: bool, mark: u16) -> Self {
+        let count_max = config.count_max.min(ring.places());
         let mut state = State {
             ring,
             buffers: Vec::new(),
             vacant: Vec::new(),
             group,
-            bytes,
-            count: config.count.saturating_mul(share).min(places),
-            count_max: config.count_max.saturating_mul(share).min(places),
+            bytes: config.bytes,
+            count: config.count.min(count_max),
+            count_max,
             incremental,
+            mark,
             free: 0,
             leases: 0,
         };
         state.grow(state.count.into());
-        Ok(Self(Rc::new(RefCell::new(state))))
+        Self(Rc::new(RefCell::new(state)))
     }
 
     /// The number by which requests name the pool.
@@ -192,7 +259,8 @@ impl BufPool {
     /// The completion's.
     ///
     /// # Safety
-    /// The request of the completion named this pool's group.
+    /// The request of the completion named this pool's group. The kernel has written all of the bytes
+    /// that it counts, but for some in the first 4 KiB of a buffer of [`whole`](Self::whole).
     pub unsafe fn lease(&self, cqe: Cqe) -> io::Result<Lease> {
         let flags = cqe.flags();
         if !has_buffer(flags) {
@@ -201,18 +269,14 @@ impl BufPool {
         let bid = number_of(flags);
         let start = self.0.borrow().start_of(bid, cqe.place());
         let len = cqe.res().max(0) as u32;
-        // SAFETY: the kernel has filled these bytes for the completion and is done with them (R5), which
-        // was counted as a lease in `consume` and is used up here (R6).
+        // SAFETY: the kernel has filled these bytes for the completion and is done with them (R5), or
+        // they were initialised before (`HEAD_BYTES`). That was counted as a lease in `consume` and is
+        // used up here (R6).
         let lease = unsafe { Lease::of_pool(self.clone(), bid, start, len) };
         cqe.result().map(|_| lease)
     }
 
-    /// What is in flight may still be written to after the ring is closed: counted for ever.
-    pub(crate) fn leak(self) {
-        let _ = Rc::into_raw(self.0);
-    }
-
-    pub(crate) fn counts(&self) -> BufferCounts {
+    fn counts(&self) -> BufferCounts {
         let state = self.0.borrow();
         BufferCounts {
             total: state.total(),
@@ -220,20 +284,90 @@ impl BufPool {
             leases: state.leases,
         }
     }
+}
 
-    /// Looks at a completion, each once and in their order. Gives where in the buffer its bytes
-    /// are.
+/// What a pool is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    Bytes,
+    Messages,
+}
+
+/// A runtime's pools, each there once somebody asked for it.
+pub(crate) struct Pools {
+    config: Config,
+    bytes: Option<BufPool>,
+    messages: Option<BufPool>,
+}
+
+impl Pools {
+    pub(crate) const fn new(config: Config) -> Self {
+        Self {
+            config,
+            bytes: None,
+            messages: None,
+        }
+    }
+
+    pub(crate) fn get(&mut self, what_for: Use, driver: &mut Driver) -> io::Result<BufPool> {
+        let (pool, make): (_, fn(Config, &mut Driver) -> _) = match what_for {
+            Use::Bytes => (&mut self.bytes, BufPool::for_bytes),
+            Use::Messages => (&mut self.messages, BufPool::for_messages),
+        };
+        if let Some(pool) = pool {
+            return Ok(pool.clone());
+        }
+        Ok(pool.insert(make(self.config, driver)?).clone())
+    }
+
+    /// Looks at a completion with a buffer, each once and in their order. Gives where in the buffer its
+    /// bytes are.
     #[inline]
     pub(crate) fn consume(&self, res: i32, flags: u32) -> u32 {
-        self.0.borrow_mut().consume(res, flags)
+        self.of(flags)
+            .map_or(0, |pool| pool.0.borrow_mut().consume(res, flags))
     }
 
     /// The same, of a completion that nobody will take a lease of: its buffer goes back.
     #[cold]
     pub(crate) fn discard(&self, res: i32, flags: u32) {
-        let mut state = self.0.borrow_mut();
-        state.consume(res, flags);
-        state.release(number_of(flags));
+        if let Some(pool) = self.of(flags) {
+            let mut state = pool.0.borrow_mut();
+            state.consume(res, flags);
+            state.release(number_of(flags));
+        }
+    }
+
+    /// The pool that a completion's buffer is of.
+    #[inline]
+    const fn of(&self, flags: u32) -> Option<&BufPool> {
+        if is_whole(flags) {
+            self.messages.as_ref()
+        } else {
+            self.bytes.as_ref()
+        }
+    }
+
+    pub(crate) fn counts(&self) -> BufferCounts {
+        let mut sum = BufferCounts::default();
+        for pool in self.bytes.iter().chain(&self.messages) {
+            let BufferCounts {
+                total,
+                free,
+                leases,
+            } = pool.counts();
+            sum.total += total;
+            sum.free += free;
+            sum.leases += leases;
+        }
+        sum
+    }
+
+    /// What is in flight may still be written to after the ring is closed: counted for ever.
+    pub(crate) fn leak(&mut self) {
+        for pool in self.bytes.take().into_iter().chain(self.messages.take()) {
+            let _ = Rc::into_raw(pool.0);
+        }
     }
 }
 
@@ -243,13 +377,23 @@ pub(crate) const fn has_buffer(flags: u32) -> bool {
     flags & F_BUFFER != 0
 }
 
+/// Whether the buffer of a completion that has one is its alone.
+#[inline]
+pub(crate) const fn is_whole(flags: u32) -> bool {
+    number_of(flags) & OF_WHOLE != 0
+}
+
 const fn number_of(flags: u32) -> u16 {
     (flags >> BUFFER_SHIFT) as u16
 }
 
+const fn index_of(bid: u16) -> usize {
+    (bid & !OF_WHOLE) as usize
+}
+
 impl State {
     fn consume(&mut self, res: i32, flags: u32) -> u32 {
-        let buffer = &mut self.buffers[usize::from(number_of(flags))];
+        let buffer = &mut self.buffers[index_of(number_of(flags))];
         let at = buffer.used;
         buffer.used += res.max(0) as u32;
         assert!(
@@ -277,13 +421,13 @@ impl State {
 
     /// Another lease on the same buffer.
     fn share(&mut self, bid: u16) {
-        self.buffers[usize::from(bid)].leases += 1;
+        self.buffers[index_of(bid)].leases += 1;
         self.leases += 1;
     }
 
     #[inline]
     fn release(&mut self, bid: u16) {
-        let buffer = &mut self.buffers[usize::from(bid)];
+        let buffer = &mut self.buffers[index_of(bid)];
         buffer.leases -= 1;
         self.leases -= 1;
         if buffer.leases == 0 && !buffer.in_ring {
@@ -296,7 +440,7 @@ impl State {
         let total = self.total();
         // After a burst: at most half of them are kept for the next one.
         if total > self.count.into() && self.free > total / 2 {
-            self.buffers[usize::from(bid)].block = None;
+            self.buffers[index_of(bid)].block = None;
             self.vacant.push(bid);
         } else {
             self.provide(bid);
@@ -310,11 +454,12 @@ impl State {
 
     /// Has the kernel fill a buffer from its start.
     fn provide(&mut self, bid: u16) {
-        let buffer = &mut self.buffers[usize::from(bid)];
+        let buffer = &mut self.buffers[index_of(bid)];
         let own = |block: &mut Arc<Block>| Arc::get_mut(block).is_some();
         if !buffer.block.as_mut().is_some_and(own) {
             // A new one, or somebody has detached bytes of it: they keep it.
-            buffer.block = Some(Arc::new(Block::new(self.bytes)));
+            let head = if self.mark == OF_WHOLE { HEAD_BYTES } else { 0 };
+            buffer.block = Some(Arc::new(Block::new(self.bytes, head)));
         }
         let start = buffer.block.as_ref().map(|block| block.start().as_ptr());
         let start = start.expect("it is there now");
@@ -335,7 +480,7 @@ impl State {
                     leases: 0,
                     in_ring: false,
                 });
-                (self.buffers.len() - 1) as u16
+                (self.buffers.len() - 1) as u16 | self.mark
             });
             self.provide(bid);
         }
@@ -343,7 +488,7 @@ impl State {
 
     /// The memory of a buffer of which there is a lease.
     fn block_of(&self, bid: u16) -> &Arc<Block> {
-        let block = self.buffers[usize::from(bid)].block.as_ref();
+        let block = self.buffers[index_of(bid)].block.as_ref();
         block.expect("a buffer that is leased is there")
     }
 }

@@ -12,14 +12,17 @@ pub(super) struct Buffers {
     first: *mut Entry,
     mask: u16,
     head: u16,
+    /// Whether a buffer is used up piece by piece.
+    piecewise: bool,
 }
 
 impl Buffers {
-    pub(super) fn of(ring: &BufRing) -> Self {
+    pub(super) fn of(ring: &BufRing, piecewise: bool) -> Self {
         Self {
             first: ring.entries(),
             mask: ring.places() - 1,
             head: 0,
+            piecewise,
         }
     }
 
@@ -88,7 +91,7 @@ impl State {
         // SAFETY: not more was written than the buffer has.
         entry.addr = unsafe { entry.addr.add(res as usize) };
         entry.len -= res as u32;
-        if entry.len > 0 && !self.whole_buffers {
+        if entry.len > 0 && ring.piecewise {
             return flags | F_BUF_MORE;
         }
         ring.head = ring.head.wrapping_add(1);
