@@ -120,7 +120,11 @@ fn connect_that_is_refused_on_the_way_says_how() {
     let test = "connect_that_is_refused_on_the_way_says_how";
     apart(test, |world, peer| {
         world.run(async {
-            for (verdict, errno) in [("reject with tcp reset", libc::ECONNREFUSED)] {
+            for (verdict, errno) in [
+                ("reject with tcp reset", libc::ECONNREFUSED),
+                ("reject with icmpx port-unreachable", libc::ECONNREFUSED),
+                ("reject with icmpx host-unreachable", libc::EHOSTUNREACH),
+            ] {
                 for addr in V4_AND_V6 {
                     let (_listener, addr) = peer.listen(addr);
                     peer.lift();
