@@ -7,20 +7,25 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use coring_runtime::{BufResult, IoBuf, IoBufMut, Lease, submit};
+use coring_runtime::{BufResult, IoBuf, IoBufMut, Lease, shielded, submit};
 use io_uring::opcode::Send;
 use socket2::{SockAddr, SockRef};
 
+use super::control::{int, space};
 use super::kind::{Kind, Tcp, Unix, of_kind};
 use super::receive::Receiver;
 use super::released::{Released, unshared};
-use crate::ops::{self, Connect, SharedFd};
+use crate::ops::{self, Connect, RecvMsg, SharedFd};
 use crate::transfer::{Place, drain, drain_all, fill_all};
 
 /// No SIGPIPE, in whatever program this is.
 pub(super) const SEND_FLAGS: u32 = libc::MSG_NOSIGNAL as u32;
 /// Has the kernel go on by itself where a send would be short.
 pub(super) const SEND_ALL_FLAGS: u32 = SEND_FLAGS | libc::MSG_WAITALL as u32;
+
+/// Room for a `struct sock_extended_err`, of which the errno is the first, and an address.
+const REFUSAL_BYTES: usize =
+    space(size_of::<libc::sock_extended_err>() + size_of::<libc::sockaddr_in6>());
 
 /// A connection: a [`TcpStream`] or [`UnixStream`].
 ///
@@ -61,7 +66,14 @@ impl<K: Kind> Stream<K> {
     pub(super) async fn connect_from(socket: OwnedFd, addr: SockAddr) -> io::Result<Self> {
         let stream = Self::of(socket);
         let fd = stream.fd.clone();
+        let over_ip = !addr.is_unix();
         submit(Connect { fd, addr }).await?;
+        if over_ip
+            && SockRef::from(&*stream.fd).peer_addr().is_err()
+            && let Some(refusal) = refusal(&stream.fd).await
+        {
+            return Err(refusal);
+        }
         Ok(stream)
     }
 
@@ -354,6 +366,24 @@ impl<K: Kind> OwnedWriteHalf<K> {
     pub async fn shutdown(&mut self) -> io::Result<()> {
         shut_down(&self.fd, Shutdown::Write).await
     }
+}
+
+/// Why a connection that was said to be made was not. An ICMP message of a host or a firewall puts an
+/// error into the socket's queue of errors, and only then, or never if the socket was in use that
+/// moment, into the socket; between the two the kernel looks, finds that there is an error, asks the
+/// socket for it, and says 0 (M: 6.18, `io_connect`). None: it was made, and reset since.
+async fn refusal(fd: &SharedFd) -> Option<io::Error> {
+    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+    let receive = RecvMsg::new(fd.clone(), Vec::new(), flags, REFUSAL_BYTES);
+    // It never waits.
+    let received = shielded(submit(receive)).await.0.ok()?;
+    let mut messages = received.control.iter();
+    messages.find_map(|(level, kind, data)| match (level, kind) {
+        (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR) => {
+            Some(io::Error::from_raw_os_error(int(data, 0)?))
+        }
+        _ => None,
+    })
 }
 
 async fn write<B: IoBuf>(fd: &SharedFd, buf: B) -> BufResult<usize, B> {
