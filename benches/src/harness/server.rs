@@ -4,7 +4,6 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
@@ -25,7 +24,7 @@ pub struct Server {
 #[derive(Debug)]
 enum Running {
     Thread {
-        stop: Arc<AtomicBool>,
+        stop: &'static AtomicBool,
         thread: Option<JoinHandle<io::Result<()>>>,
     },
     Child(Child),
@@ -53,7 +52,7 @@ impl Server {
     /// If the thread cannot be started or pinned, or nothing can listen on loopback.
     pub fn thread<F>(name: &str, body: F) -> io::Result<Server>
     where
-        F: FnOnce(TcpListener, &AtomicBool) -> io::Result<()> + Send + 'static,
+        F: FnOnce(TcpListener, &'static AtomicBool) -> io::Result<()> + Send + 'static,
     {
         Server::thread_listening(name, |listening, stop| {
             let listener = TcpListener::bind(("127.0.0.1", 0))?;
@@ -71,16 +70,16 @@ impl Server {
     /// If the thread cannot be started or pinned, or what `body` returns before it listens.
     pub fn thread_listening<F>(name: &str, body: F) -> io::Result<Server>
     where
-        F: FnOnce(Listening, &AtomicBool) -> io::Result<()> + Send + 'static,
+        F: FnOnce(Listening, &'static AtomicBool) -> io::Result<()> + Send + 'static,
     {
         let (sender, receiver) = mpsc::channel();
-        let stop = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stop);
+        // For good, so that tasks can have it; a program starts a handful of servers.
+        let stop: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
                 pin_to(SERVER_CORE)?;
-                body(Listening(sender), &flag)
+                body(Listening(sender), stop)
             })?;
         let Ok((address, threads)) = receiver.recv() else {
             return Err(match thread.join() {

@@ -51,7 +51,7 @@ pub fn linked(listener: TcpListener, stop: &AtomicBool) -> io::Result<()> {
     Echo::<true, true>::serve(&listener, stop)
 }
 
-const ACCEPT: u64 = u64::MAX;
+pub(super) const ACCEPT: u64 = u64::MAX;
 const SEND: u64 = 1 << 32;
 /// The receive before this send left nothing in the socket.
 const EMPTIED: u64 = 1 << 33;

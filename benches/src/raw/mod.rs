@@ -3,6 +3,7 @@
 //! Each does the work of one row and nothing else: no tasks, no wakers, no cancellation. They
 //! share the ring of [`Turns`], set up with every flag that helped when measured.
 
+pub mod accept;
 mod buffers;
 pub mod echo;
 pub mod echo_multishot;

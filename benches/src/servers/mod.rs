@@ -1,7 +1,9 @@
-//! Echo servers over runtimes: coring, and the references over epoll that it is compared with.
+//! Servers over runtimes: coring, and the references over epoll that it is compared with. They echo,
+//! or accept and close.
 //!
-//! All servers set TCP_NODELAY, serve one thread and give a connection the same buffer.
+//! All that write set TCP_NODELAY. They serve one thread and give a connection the same buffer.
 
+pub mod blocking;
 pub mod coring;
 pub mod mio;
 pub mod tokio;

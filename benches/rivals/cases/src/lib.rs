@@ -56,6 +56,25 @@ pub fn asked() -> bool {
     std::env::args().any(|argument| argument == "--cases")
 }
 
+/// What this program does with a connection, if it has no cases to do.
+#[derive(Clone, Copy)]
+pub enum Welcome {
+    Echo,
+    /// Nothing: it is closed by whoever has accepted it.
+    Close,
+    /// A task writes a byte and closes it.
+    Answer,
+}
+
+/// As the arguments say: `--close`, `--answer`, or none.
+pub fn welcome() -> Welcome {
+    match std::env::args().nth(1).as_deref() {
+        Some("--close") => Welcome::Close,
+        Some("--answer") => Welcome::Answer,
+        _ => Welcome::Echo,
+    }
+}
+
 /// Says which cases there are, then does them as told: a line `NAME COUNT` is answered by a line
 /// `CPU_NS WALL_NS`. Between two of them this thread sleeps, outside its runtime.
 pub fn answer(

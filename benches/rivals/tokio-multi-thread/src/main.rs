@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rival_cases::Welcome;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -21,10 +22,20 @@ fn main() -> io::Result<()> {
 }
 
 async fn serve(listener: TcpListener) -> io::Result<()> {
+    let welcome = rival_cases::welcome();
     loop {
         let (stream, _) = listener.accept().await?;
-        tokio::spawn(echo(stream));
+        match welcome {
+            Welcome::Echo => drop(tokio::spawn(echo(stream))),
+            Welcome::Close => drop(stream),
+            Welcome::Answer => drop(tokio::spawn(answer(stream))),
+        }
     }
+}
+
+async fn answer(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.write_all(b"x").await
 }
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {

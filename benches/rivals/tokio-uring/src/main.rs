@@ -4,6 +4,7 @@
 
 use std::io;
 
+use rival_cases::Welcome;
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpListener, TcpStream};
 
@@ -18,11 +19,21 @@ fn main() -> io::Result<()> {
         .start(async {
             let listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
             println!("listening on {}", listener.local_addr()?);
+            let welcome = rival_cases::welcome();
             loop {
                 let (stream, _) = listener.accept().await?;
-                tokio_uring::spawn(echo(stream));
+                match welcome {
+                    Welcome::Echo => drop(tokio_uring::spawn(echo(stream))),
+                    Welcome::Close => drop(stream),
+                    Welcome::Answer => drop(tokio_uring::spawn(answer(stream))),
+                }
             }
         })
+}
+
+async fn answer(stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.write_all(&b"x"[..]).await.0
 }
 
 async fn echo(stream: TcpStream) -> io::Result<()> {
