@@ -20,6 +20,7 @@ pub use harness::compare::{Case, Comparison, Measurement, Schedule, Spent, compa
 pub use harness::cpu::Account;
 pub use harness::host::Host;
 pub use harness::options::{Options, Start};
+pub use harness::pairs::{pair, peer, spent};
 pub use harness::report::{Report, Sample};
 pub use harness::rival::Rival;
 pub use harness::round_robin::{Request, Workload, round_robin};

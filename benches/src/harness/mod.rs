@@ -9,6 +9,7 @@ pub(crate) mod cpu;
 pub(crate) mod host;
 pub(crate) mod messages;
 pub(crate) mod options;
+pub(crate) mod pairs;
 pub(crate) mod report;
 pub(crate) mod rival;
 pub(crate) mod round_robin;

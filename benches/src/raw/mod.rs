@@ -5,6 +5,7 @@
 
 pub mod accept;
 mod buffers;
+pub mod bulk;
 pub mod echo;
 pub mod echo_multishot;
 pub mod files;
