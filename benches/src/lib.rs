@@ -15,7 +15,7 @@ pub mod raw;
 pub mod servers;
 
 pub use harness::affinity::{CLIENT_CORE, SERVER_CORE, pin_to, thread_id};
-pub use harness::child::{Cost, cost_of, run_child};
+pub use harness::child::{Cost, as_client, cost_of, run_child};
 pub use harness::compare::{Case, Comparison, Measurement, Schedule, Spent, compare};
 pub use harness::cpu::Account;
 pub use harness::host::Host;

@@ -9,6 +9,7 @@ pub mod bulk;
 pub mod echo;
 pub mod echo_multishot;
 pub mod files;
+pub mod kv;
 pub mod msg_ring;
 pub mod nops;
 pub mod recv_timeout;

@@ -4,6 +4,7 @@
 //! All that write set TCP_NODELAY. They serve one thread and give a connection the same buffer.
 
 pub mod blocking;
+pub mod canned;
 pub mod coring;
 pub mod mio;
 pub mod tokio;
