@@ -30,7 +30,10 @@ kv [get,set] [--pipelines 1,16] [--cycles 15] [--only NAME,NAME] [--kv PROGRAM]
    [--redis PROGRAM] [--csv FILE]
 
 PROGRAM: where the example is, built by `cargo build --profile bench --example kv`, and Redis.
-NAME: redis, kv, coring canned, epoll canned, raw canned. The first is what ratios are to.";
+NAME: redis, kv, coring canned, epoll canned, raw canned, raw patient. The first is what ratios are to.";
+
+/// Those of this program.
+const OWN: [&str; 4] = ["coring canned", "epoll canned", "raw canned", "raw patient"];
 
 const CONNECTIONS: &str = "50";
 const KEYS: &str = "100000";
@@ -93,7 +96,8 @@ fn serve(which: &str) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("listening on {}", listener.local_addr()?);
     match which {
-        "raw canned" => raw::kv::serve(&listener),
+        "raw canned" => raw::kv::serve(&listener, false),
+        "raw patient" => raw::kv::serve(&listener, true),
         "epoll canned" => servers::canned::epoll(listener),
         "coring canned" => servers::canned::coring(listener),
         _ => Err(io::ErrorKind::InvalidInput.into()),
@@ -121,7 +125,7 @@ fn start(arguments: &Arguments) -> Result<Vec<Server>, Box<dyn Error>> {
         let started = Server::child("kv", kv);
         servers.push(started.map_err(|error| format!("{}: {error}", arguments.kv.display()))?);
     }
-    for name in ["coring canned", "epoll canned", "raw canned"] {
+    for name in OWN {
         if wanted(name) {
             let mut own = Command::new(std::env::current_exe()?);
             own.args(["--serve", name]);

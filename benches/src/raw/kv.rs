@@ -8,6 +8,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 use io_uring::squeue::Flags;
 use io_uring::{cqueue, opcode, types};
@@ -19,12 +20,17 @@ use crate::servers::canned::Asks;
 
 const SEND: u64 = 1 << 32;
 
-/// Serves for ever.
+/// Completions that a patient server would have at once, and how long it waits for them.
+const PATIENT_WANTS: u32 = 32;
+const PATIENT_FOR: Duration = Duration::from_micros(200);
+
+/// Serves for ever. One that is `patient` sleeps until there is much to do, or a while has passed:
+/// fewer sleeps, for longer latencies.
 ///
 /// # Errors
 ///
 /// What the ring or the listener answers.
-pub fn serve(listener: &TcpListener) -> io::Result<()> {
+pub fn serve(listener: &TcpListener, patient: bool) -> io::Result<()> {
     let mut ring = ring()?;
     let mut turns = Turns::new(&mut ring)?;
     // Never dropped: receives into them are armed for as long as the process lives.
@@ -33,7 +39,11 @@ pub fn serve(listener: &TcpListener) -> io::Result<()> {
     accept(&mut turns, listener)?;
     let mut connections: Vec<Option<(TcpStream, Asks)>> = Vec::new();
     loop {
-        turns.turn(1)?;
+        if patient {
+            turns.turn_patiently(PATIENT_WANTS, PATIENT_FOR)?;
+        } else {
+            turns.turn(1)?;
+        }
         while let Some(completion) = turns.reap() {
             if completion.user_data() == ACCEPT {
                 let stream = accepted(&completion)?;
