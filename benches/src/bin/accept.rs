@@ -8,41 +8,39 @@
 
 use std::error::Error;
 
-use coring_benches::{Options, Request, Server, Start, Workload, raw, servers};
+use coring_benches::{Local, Options, Request, Workload, raw, serve_if_told, servers};
 
 /// Those that close at once. One more server is one more line.
-const CLOSING: [(&str, Start); 6] = [
-    ("coring", |name| {
-        Server::thread(name, servers::coring::close)
-    }),
-    ("raw", |name| Server::thread(name, raw::accept::close)),
-    ("raw close(2)", |name| {
-        Server::thread(name, raw::accept::close_at_once)
-    }),
-    ("blocking", |name| {
-        Server::thread(name, servers::blocking::close)
-    }),
-    ("mio", |name| Server::thread(name, servers::mio::close)),
-    ("tokio", |name| Server::thread(name, servers::tokio::close)),
+const CLOSING: [Local; 6] = [
+    ("coring", servers::coring::close),
+    ("raw", raw::accept::close),
+    ("raw close(2)", raw::accept::close_at_once),
+    ("blocking", servers::blocking::close),
+    ("mio", servers::mio::close),
+    ("tokio", servers::tokio::close),
 ];
 
 /// Those that answer first.
-const ANSWERING: [(&str, Start); 6] = [
-    ("coring", |name| {
-        Server::thread(name, servers::coring::answer_streams)
-    }),
-    ("coring sockets", |name| {
-        Server::thread(name, servers::coring::answer)
-    }),
-    ("raw", |name| Server::thread(name, raw::accept::answer)),
-    ("blocking", |name| {
-        Server::thread(name, servers::blocking::answer)
-    }),
-    ("mio", |name| Server::thread(name, servers::mio::answer)),
-    ("tokio", |name| Server::thread(name, servers::tokio::answer)),
+const ANSWERING: [Local; 6] = [
+    ("coring", servers::coring::answer_streams),
+    ("coring sockets", servers::coring::answer),
+    ("raw", raw::accept::answer),
+    ("blocking", servers::blocking::answer),
+    ("mio", servers::mio::answer),
+    ("tokio", servers::tokio::answer),
 ];
 
+/// What tells a process, rivals too, which of them it is to be.
+const CLOSE: &[&str] = &["--close"];
+const ANSWER: &[&str] = &["--answer"];
+
 fn main() -> Result<(), Box<dyn Error>> {
+    let lists = [(&CLOSING, CLOSE), (&ANSWERING, ANSWER)];
+    for (list, arguments) in lists {
+        if let Some(served) = serve_if_told(list, arguments) {
+            return Ok(served?);
+        }
+    }
     let workload = Workload {
         request: Request::Connection,
         ..Workload::default()
@@ -57,8 +55,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     for message_bytes in options.bytes.clone() {
         let servers = match message_bytes {
-            0 => options.start(&CLOSING, &["--close"])?,
-            _ => options.start(&ANSWERING, &["--answer"])?,
+            0 => options.start(&CLOSING, CLOSE)?,
+            _ => options.start(&ANSWERING, ANSWER)?,
         };
         for connections in options.connections.clone() {
             let workload = Workload {

@@ -5,29 +5,24 @@
 
 use std::error::Error;
 
-use coring_benches::{Options, Server, Start, Workload, raw, servers};
+use coring_benches::{Local, Options, Workload, raw, serve_if_told, servers};
 
 /// The servers under test, in the table's order. One more server is one more line.
-const LOCAL: [(&str, Start); 8] = [
-    ("coring", |name| {
-        Server::thread(name, servers::coring::streams)
-    }),
-    ("coring sockets", |name| {
-        Server::thread(name, servers::coring::sockets)
-    }),
-    ("raw one-shot", |name| {
-        Server::thread(name, raw::echo::one_shot)
-    }),
-    ("raw direct", |name| Server::thread(name, raw::echo::direct)),
-    ("raw linked", |name| Server::thread(name, raw::echo::linked)),
-    ("raw multishot", |name| {
-        Server::thread(name, raw::echo_multishot::serve)
-    }),
-    ("mio", |name| Server::thread(name, servers::mio::serve)),
-    ("tokio", |name| Server::thread(name, servers::tokio::serve)),
+const LOCAL: [Local; 8] = [
+    ("coring", servers::coring::streams),
+    ("coring sockets", servers::coring::sockets),
+    ("raw one-shot", raw::echo::one_shot),
+    ("raw direct", raw::echo::direct),
+    ("raw linked", raw::echo::linked),
+    ("raw multishot", raw::echo_multishot::serve),
+    ("mio", servers::mio::serve),
+    ("tokio", servers::tokio::serve),
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
+    if let Some(served) = serve_if_told(&LOCAL, &[]) {
+        return Ok(served?);
+    }
     let baselines = "tokio,raw one-shot";
     let parsed = Options::parse(Workload::default(), &[1, 50, 1000], &[64], baselines)?;
     let Some(mut options) = parsed else {

@@ -3,16 +3,22 @@
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufWriter};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::report::Report;
 use super::round_robin::{Workload, round_robin};
 use super::server::Server;
+use crate::servers::set_buffer_bytes;
 
-/// Starts one of the servers of this process, which gets the name that it has in tables.
-pub type Start = fn(&str) -> io::Result<Server>;
+/// Serves until the flag is set and one more connection comes in.
+pub type Serve = fn(TcpListener, &'static AtomicBool) -> io::Result<()>;
+
+/// A server of this program's, and the name that it has in tables.
+pub type Local = (&'static str, Serve);
 
 /// The programs of `benches/rivals`.
 const RIVALS: [&str; 6] = [
@@ -37,14 +43,16 @@ pub struct Options {
     only: Option<Vec<String>>,
     csv: Option<BufWriter<File>>,
     rivals: Option<PathBuf>,
+    buffer_bytes: Option<usize>,
 }
 
 impl Options {
     /// What every such program understands.
     pub const USAGE: &str = "\
      [--cycles 40] [--window-ms 100] [--seed 1] [--baseline NAME,NAME] [--only NAME,NAME]
-     [--csv FILE] [--rivals[=FOLDER]]
+     [--csv FILE] [--buffer BYTES] [--rivals[=FOLDER]]
 
+--buffer: of each connection, in every server but coring's, which has its own; else 16 KiB.
 --rivals adds the servers of benches/rivals, built with `cargo build --release` there; FOLDER is
 where their programs are.";
 
@@ -70,6 +78,7 @@ where their programs are.";
             only: None,
             csv: None,
             rivals: None,
+            buffer_bytes: None,
         };
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
@@ -90,6 +99,7 @@ where their programs are.";
                     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("rivals/target/release");
                     options.rivals = Some(parser.optional_value().map_or(built, PathBuf::from));
                 }
+                Long("buffer") => options.buffer_bytes = Some(parser.value()?.parse()?),
                 Long("help") | Short('h') => return Ok(None),
                 _ => return Err(argument.unexpected().into()),
             }
@@ -97,20 +107,31 @@ where their programs are.";
         Ok(Some(options))
     }
 
-    /// Starts those of `local`, and of the rivals with `arguments`, that were asked for. Rivals that
-    /// are not built are left out with a note.
+    /// Starts those of `local`, and of the rivals, that were asked for, each in a process of its own
+    /// with these `arguments`: all have one thread, and as many descriptors as there may be. Rivals
+    /// that are not built are left out with a note.
     ///
     /// # Errors
     ///
     /// If one does not start.
-    pub fn start(&self, local: &[(&str, Start)], arguments: &[&str]) -> io::Result<Vec<Server>> {
+    pub fn start(&self, local: &[Local], arguments: &[&str]) -> io::Result<Vec<Server>> {
+        let command = |program: &Path| {
+            let mut command = Command::new(program);
+            command.args(arguments);
+            if let Some(bytes) = self.buffer_bytes {
+                command.args(["--buffer", &bytes.to_string()]);
+            }
+            command
+        };
         let wanted = |name: &str| {
             let only = self.only.as_ref();
             only.is_none_or(|only| only.iter().any(|wanted| wanted == name))
         };
         let mut servers = Vec::new();
-        for (name, start) in local.iter().filter(|(name, _)| wanted(name)) {
-            servers.push(start(name)?);
+        for (name, _) in local.iter().filter(|(name, _)| wanted(name)) {
+            let mut own = command(&std::env::current_exe()?);
+            own.args(["--serve", name]);
+            servers.push(Server::child(name, own)?);
         }
         for name in RIVALS.into_iter().filter(|name| wanted(name)) {
             let Some(folder) = &self.rivals else {
@@ -118,9 +139,7 @@ where their programs are.";
             };
             let program = folder.join(name);
             if program.exists() {
-                let mut command = Command::new(program);
-                command.args(arguments);
-                servers.push(Server::child(name, command)?);
+                servers.push(Server::child(name, command(&program))?);
             } else {
                 println!("# {name} is left out: it is not built");
             }
@@ -141,6 +160,37 @@ where their programs are.";
         }
         Ok(report)
     }
+}
+
+/// If this process is to be one of `local`, as [`Options::start`] says with these `arguments`: serves
+/// until it is killed.
+///
+/// # Errors
+///
+/// What the server gives, or if there is none of that name.
+pub fn serve_if_told(local: &[Local], arguments: &[&str]) -> Option<io::Result<()>> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let after = |word: &str| words.iter().skip_while(|given| *given != word).nth(1);
+    let name = after("--serve")?;
+    if !arguments
+        .iter()
+        .all(|word| words.iter().any(|given| given == word))
+    {
+        return None;
+    }
+    if let Some(bytes) = after("--buffer").and_then(|bytes| bytes.parse().ok()) {
+        set_buffer_bytes(bytes);
+    }
+    Some((|| {
+        let (_, serve) = local
+            .iter()
+            .find(|(local, _)| local == name)
+            .ok_or_else(|| io::Error::other(format!("no server {name}")))?;
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        println!("listening on {}", listener.local_addr()?);
+        serve(listener, &STOP)
+    })())
 }
 
 fn names(list: &str) -> Vec<String> {

@@ -9,7 +9,7 @@ use coring::net::TcpListener;
 use coring::{create_task, ok, run};
 use mio::{Events, Interest, Poll, Token};
 
-use super::BUFFER_BYTES;
+use super::buffer_bytes;
 
 /// More than a receive buffer holds requests.
 const ANSWERS: usize = 1024;
@@ -97,7 +97,7 @@ pub fn epoll(listener: std::net::TcpListener) -> io::Result<()> {
     registry.register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(1024);
     let mut connections = Vec::new();
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; buffer_bytes()];
     loop {
         poll.poll(&mut events, None)?;
         for event in &events {

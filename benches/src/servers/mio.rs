@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
-use super::BUFFER_BYTES;
+use super::buffer_bytes;
 
 /// What becomes of a connection that is not kept.
 type Welcome = fn(TcpStream) -> io::Result<()>;
@@ -76,7 +76,7 @@ fn accept(
         let interest = Interest::READABLE | Interest::WRITABLE;
         poll.registry()
             .register(&mut stream, Token(free), interest)?;
-        let buffer = vec![0; BUFFER_BYTES].into();
+        let buffer = vec![0; buffer_bytes()].into();
         let connection = Connection {
             stream,
             buffer,

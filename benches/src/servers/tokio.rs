@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::BUFFER_BYTES;
+use super::buffer_bytes;
 
 /// Serves until `stop` is set and one more connection comes in.
 ///
@@ -66,7 +66,7 @@ pub fn answer(listener: std::net::TcpListener, stop: &AtomicBool) -> io::Result<
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; buffer_bytes()];
     loop {
         let length = stream.read(&mut buffer).await?;
         if length == 0 {

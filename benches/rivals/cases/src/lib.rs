@@ -14,6 +14,7 @@ use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 pub use futures_lite::future::yield_now;
@@ -68,11 +69,22 @@ pub enum Welcome {
 
 /// As the arguments say: `--close`, `--answer`, or none.
 pub fn welcome() -> Welcome {
-    match std::env::args().nth(1).as_deref() {
-        Some("--close") => Welcome::Close,
-        Some("--answer") => Welcome::Answer,
-        _ => Welcome::Echo,
+    let told = |word: &str| std::env::args().any(|argument| argument == word);
+    match () {
+        () if told("--close") => Welcome::Close,
+        () if told("--answer") => Welcome::Answer,
+        () => Welcome::Echo,
     }
+}
+
+/// Bytes of a connection's buffer: what stands behind `--buffer`, or 16 KiB.
+pub fn buffer_bytes() -> usize {
+    static BYTES: OnceLock<usize> = OnceLock::new();
+    *BYTES.get_or_init(|| {
+        let mut arguments = std::env::args().skip_while(|argument| argument != "--buffer");
+        let told = arguments.nth(1).and_then(|bytes| bytes.parse().ok());
+        told.unwrap_or(16 * 1024)
+    })
 }
 
 /// Says which cases there are, then does them as told: a line `NAME COUNT` is answered by a line

@@ -9,9 +9,7 @@ use compio::driver::{DriverType, ProactorBuilder};
 use compio::io::{AsyncRead, AsyncWriteExt};
 use compio::net::{TcpListener, TcpStream};
 use compio::runtime::{Runtime, RuntimeBuilder};
-use rival_cases::{Outcome, Welcome};
-
-const BUFFER_BYTES: usize = 16 * 1024;
+use rival_cases::{Outcome, Welcome, buffer_bytes};
 
 fn main() -> Outcome {
     if rival_cases::asked() {
@@ -50,7 +48,7 @@ async fn answer(mut stream: TcpStream) -> io::Result<()> {
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+    let mut buffer = Vec::with_capacity(buffer_bytes());
     loop {
         let BufResult(length, filled) = stream.read(buffer).await;
         if length? == 0 {

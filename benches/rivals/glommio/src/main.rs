@@ -7,9 +7,7 @@ use std::io;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
-use rival_cases::{Outcome, Welcome};
-
-const BUFFER_BYTES: usize = 16 * 1024;
+use rival_cases::{Outcome, Welcome, buffer_bytes};
 
 fn main() -> Outcome {
     if rival_cases::asked() {
@@ -41,7 +39,7 @@ async fn answer(mut stream: TcpStream) -> io::Result<()> {
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; buffer_bytes()];
     loop {
         let length = stream.read(&mut buffer).await?;
         if length == 0 {

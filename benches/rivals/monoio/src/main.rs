@@ -7,9 +7,7 @@ use std::io;
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, TcpStream};
 use monoio::{IoUringDriver, RuntimeBuilder};
-use rival_cases::{Outcome, Welcome};
-
-const BUFFER_BYTES: usize = 16 * 1024;
+use rival_cases::{Outcome, Welcome, buffer_bytes};
 
 fn main() -> Outcome {
     if rival_cases::asked() {
@@ -49,7 +47,7 @@ async fn answer(mut stream: TcpStream) -> io::Result<()> {
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+    let mut buffer = Vec::with_capacity(buffer_bytes());
     loop {
         let (length, filled) = stream.read(buffer).await;
         if length? == 0 {

@@ -4,12 +4,10 @@ mod cases;
 
 use std::io;
 
-use rival_cases::{Outcome, Welcome};
+use rival_cases::{Outcome, Welcome, buffer_bytes};
 use smol::LocalExecutor;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::net::{TcpListener, TcpStream};
-
-const BUFFER_BYTES: usize = 16 * 1024;
 
 fn main() -> Outcome {
     if rival_cases::asked() {
@@ -38,7 +36,7 @@ async fn answer(mut stream: TcpStream) -> io::Result<()> {
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; buffer_bytes()];
     loop {
         let length = stream.read(&mut buffer).await?;
         if length == 0 {

@@ -2,11 +2,9 @@
 
 use std::io;
 
-use rival_cases::Welcome;
+use rival_cases::{Welcome, buffer_bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-
-const BUFFER_BYTES: usize = 16 * 1024;
 
 fn main() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -40,7 +38,7 @@ async fn answer(mut stream: TcpStream) -> io::Result<()> {
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; buffer_bytes()];
     loop {
         let length = stream.read(&mut buffer).await?;
         if length == 0 {

@@ -4,11 +4,9 @@
 
 use std::io;
 
-use rival_cases::Welcome;
+use rival_cases::{Welcome, buffer_bytes};
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpListener, TcpStream};
-
-const BUFFER_BYTES: usize = 16 * 1024;
 
 fn main() -> io::Result<()> {
     let mut ring = tokio_uring::uring_builder();
@@ -38,7 +36,7 @@ async fn answer(stream: TcpStream) -> io::Result<()> {
 
 async fn echo(stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; buffer_bytes()];
     loop {
         let (length, filled) = stream.read(buffer).await;
         let length = length?;
