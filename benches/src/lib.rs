@@ -15,13 +15,15 @@ pub mod raw;
 pub mod servers;
 
 pub use harness::affinity::{CLIENT_CORE, SERVER_CORE, pin_to, thread_id};
-pub use harness::child::{Cost, cost_of, run_child};
+pub use harness::child::{Cost, as_client, cost_of, run_child};
 pub use harness::compare::{Case, Comparison, Measurement, Schedule, Spent, compare};
 pub use harness::cpu::Account;
 pub use harness::host::Host;
+pub use harness::options::{Local, Options, Serve, serve_if_told};
+pub use harness::pairs::{pair, peer, spent};
 pub use harness::report::{Report, Sample};
 pub use harness::rival::Rival;
-pub use harness::round_robin::{Workload, round_robin};
+pub use harness::round_robin::{Request, Workload, round_robin};
 pub use harness::server::{Listening, Server};
 pub use harness::stats::Spread;
 pub use harness::table::render;

@@ -15,17 +15,16 @@ use std::cell::RefCell;
 use std::error::Error;
 use std::fs::File as StdFile;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream as StdStream};
+use std::net::{Shutdown, TcpStream as StdStream};
 use std::os::fd::AsRawFd;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coring::fs::File;
 use coring::net::{TcpStream, copy_bidirectional};
 use coring::{BufResult, IoBuf, Runner};
 use coring_benches::raw::splices::{self, Pipe};
 use coring_benches::raw::{Turns, ring};
-use coring_benches::{Account, CLIENT_CORE, Case, Schedule, Spent, compare, pin_to, thread_id};
+use coring_benches::{Case, Schedule, Spent, compare, pair, peer, spent};
 
 const USAGE: &str = "\
 moving [proxy,file] [--cycles 20] [--window-ms 60]
@@ -66,44 +65,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
-}
-
-/// Two ends of a connection.
-fn pair() -> io::Result<(StdStream, StdStream)> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let one = StdStream::connect(listener.local_addr()?)?;
-    let (other, _) = listener.accept()?;
-    one.set_nodelay(true)?;
-    other.set_nodelay(true)?;
-    Ok((one, other))
-}
-
-/// A peer on the other core. Gives its CPU time.
-fn peer(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> JoinHandle<io::Result<u64>> {
-    thread::spawn(move || {
-        pin_to(CLIENT_CORE)?;
-        work()?;
-        Account::Threads(vec![thread_id()]).cpu_ns()
-    })
-}
-
-/// What this process spent without its peers: worker threads of the kernel's included.
-fn spent(
-    peers: impl IntoIterator<Item = JoinHandle<io::Result<u64>>>,
-    work: impl FnOnce() -> io::Result<()>,
-) -> io::Result<Spent> {
-    let process = Account::Process(std::process::id() as libc::pid_t);
-    let (began, before) = (Instant::now(), process.cpu_ns()?);
-    work()?;
-    let wall_ns = began.elapsed().as_nanos() as u64;
-    let mut theirs = 0;
-    for peer in peers {
-        theirs += peer
-            .join()
-            .map_err(|_| io::Error::other("a peer panicked"))??;
-    }
-    let cpu_ns = (process.cpu_ns()? - before).saturating_sub(theirs);
-    Ok(Spent { cpu_ns, wall_ns })
 }
 
 /// How a message is passed on.

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::{fs, io};
 
-use super::affinity::{SERVER_CORE, pin_to};
+use super::affinity::{CLIENT_CORE, SERVER_CORE, pin_to};
 use super::cpu::own_process_ns;
 
 /// What a piece of work cost the process that did it.
@@ -20,11 +20,20 @@ pub struct Cost {
 /// Has `command` start on the servers' core, and die with the thread that starts it, whatever that
 /// thread dies of.
 pub(crate) fn as_server(command: &mut Command) {
+    on_core(command, SERVER_CORE);
+}
+
+/// The same on the client's core.
+pub fn as_client(command: &mut Command) {
+    on_core(command, CLIENT_CORE);
+}
+
+fn on_core(command: &mut Command, core: usize) {
     // SAFETY: the closure makes two system calls and neither allocates nor locks, which is what
     // may be done between fork and exec.
     unsafe {
-        command.pre_exec(|| {
-            pin_to(SERVER_CORE)?;
+        command.pre_exec(move || {
+            pin_to(core)?;
             match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
                 0 => Ok(()),
                 _ => Err(io::Error::last_os_error()),

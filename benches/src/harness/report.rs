@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::client::Window;
 use super::host::Host;
-use super::round_robin::Workload;
+use super::round_robin::{Request, Workload};
 use super::stats::{Spread, median};
 use super::table::render;
 
@@ -116,9 +116,14 @@ impl Report {
             discard,
             ..
         } = self.workload;
+        let what = match self.workload.request {
+            Request::Echo => format!("echo of {message_bytes} B on {connections} connections"),
+            Request::Connection => {
+                format!("connections with an answer of {message_bytes} B, {connections} at a time")
+            }
+        };
         let mut text = format!(
-            "{}# echo of {message_bytes} B on {connections} connections; {cycles} cycles of \
-             {window:?}, the first {discard:?} of each discarded\n",
+            "{}# {what}; {cycles} cycles of {window:?}, the first {discard:?} of each discarded\n",
             self.host
         );
         if let Some(reason) = &self.uncounted {

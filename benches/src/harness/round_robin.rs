@@ -4,25 +4,39 @@ use std::io;
 use std::time::Duration;
 
 use super::affinity::{CLIENT_CORE, pin_to};
-use super::client::{Load, Meters};
+use super::calls::Calls;
+use super::client::{Load, Meters, drive};
 use super::host::Host;
+use super::messages::{Memory, Messages};
 use super::report::{Report, Sample};
 use super::server::Server;
 use super::syscalls::Counters;
 use crate::raw::{Turns, ring};
 
+/// What a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// A message that comes back, on a connection that stays.
+    Echo,
+    /// A connection that is made, answered, and closed by the server.
+    Connection,
+}
+
 /// What the client asks of every server.
 #[derive(Debug, Clone, Copy)]
 pub struct Workload {
-    /// Connections per server, each with one message in flight.
+    /// What a request is.
+    pub request: Request,
+    /// Connections per server at a time, each with one request in flight.
     pub connections: usize,
-    /// Bytes of a message.
+    /// Bytes of a message, or of the answer to a connection, 1 at most.
     pub message_bytes: usize,
     /// Timed windows per server.
     pub cycles: u32,
-    /// How long a server is driven at a time.
+    /// How long a server is driven at a time; longer if a round of all connections takes longer.
     pub window: Duration,
-    /// The part of each window, from its beginning, that is not measured.
+    /// The part of each window, from its beginning, that is not measured; a round of all connections
+    /// at least.
     pub discard: Duration,
     /// Further windows per server in which system calls are counted, and nothing else is used.
     pub counted_cycles: u32,
@@ -33,6 +47,7 @@ pub struct Workload {
 impl Default for Workload {
     fn default() -> Workload {
         Workload {
+            request: Request::Echo,
             connections: 1,
             message_bytes: 64,
             cycles: 40,
@@ -54,15 +69,7 @@ pub fn round_robin(servers: &[Server], workload: Workload) -> io::Result<Report>
     pin_to(CLIENT_CORE)?;
     let mut ring = ring()?;
     let mut turns = Turns::new(&mut ring)?;
-    let mut loads = Vec::new();
-    for server in servers {
-        let load = Load::connect(
-            server.address(),
-            workload.connections,
-            workload.message_bytes,
-        );
-        loads.push(load.map_err(|error| blame(server, &error))?);
-    }
+    let mut loads = loads(servers, workload)?;
     let mut report = Report {
         host: Host::here(),
         workload,
@@ -90,13 +97,40 @@ pub fn round_robin(servers: &[Server], workload: Workload) -> io::Result<Report>
                 }
             }
             let mut meters = Meters { account, counters };
-            let window = loads[server]
-                .drive(&mut turns, workload.window, workload.discard, &mut meters)
+            let Workload {
+                window, discard, ..
+            } = workload;
+            let load = &mut *loads[server];
+            let window = drive(load, &mut turns, window, discard, &mut meters)
                 .map_err(|error| blame(&servers[server], &error))?;
             report.samples.push(Sample::of(cycle, server, &window));
         }
     }
     Ok(report)
+}
+
+fn loads(servers: &[Server], workload: Workload) -> io::Result<Vec<Box<dyn Load>>> {
+    let Workload {
+        connections,
+        message_bytes: bytes,
+        ..
+    } = workload;
+    let memory = match workload.request {
+        Request::Echo => Memory::new(connections, bytes),
+        Request::Connection => Memory::new(0, 0),
+    };
+    let load = |server: &Server| -> io::Result<Box<dyn Load>> {
+        let address = server.address();
+        Ok(match workload.request {
+            Request::Echo => {
+                let memory = memory.clone();
+                Box::new(Messages::connect(address, connections, bytes, memory)?)
+            }
+            Request::Connection => Box::new(Calls::new(address, connections, bytes)?),
+        })
+    };
+    let blamed = |server| load(server).map_err(|error| blame(server, &error));
+    servers.iter().map(blamed).collect()
 }
 
 fn blame(server: &Server, error: &io::Error) -> io::Error {
@@ -107,7 +141,7 @@ fn blame(server: &Server, error: &io::Error) -> io::Error {
 mod tests {
     use std::time::Duration;
 
-    use super::{Workload, round_robin};
+    use super::{Report, Request, Workload, round_robin};
     use crate::harness::server::Server;
 
     #[test]
@@ -129,6 +163,44 @@ mod tests {
             ..Workload::default()
         };
         let report = round_robin(&servers, workload).expect("a run");
+        all_have_answered(&servers, &report);
+    }
+
+    #[test]
+    fn connections_are_accepted_answered_and_closed() {
+        let closing = [
+            Server::thread("raw", crate::raw::accept::close).expect("a server"),
+            Server::thread("system call", crate::raw::accept::close_at_once).expect("a server"),
+            Server::thread("blocking", crate::servers::blocking::close).expect("a server"),
+            Server::thread("mio", crate::servers::mio::close).expect("a server"),
+            Server::thread("tokio", crate::servers::tokio::close).expect("a server"),
+            Server::thread("coring", crate::servers::coring::close).expect("a server"),
+        ];
+        let answering = [
+            Server::thread("raw", crate::raw::accept::answer).expect("a server"),
+            Server::thread("blocking", crate::servers::blocking::answer).expect("a server"),
+            Server::thread("mio", crate::servers::mio::answer).expect("a server"),
+            Server::thread("tokio", crate::servers::tokio::answer).expect("a server"),
+            Server::thread("coring", crate::servers::coring::answer).expect("a server"),
+            Server::thread("streams", crate::servers::coring::answer_streams).expect("a server"),
+        ];
+        for (message_bytes, servers) in [(0, &closing), (1, &answering)] {
+            let workload = Workload {
+                request: Request::Connection,
+                connections: 3,
+                message_bytes,
+                cycles: 2,
+                window: Duration::from_millis(20),
+                discard: Duration::from_millis(1),
+                counted_cycles: 0,
+                ..Workload::default()
+            };
+            let report = round_robin(servers, workload).expect("a run");
+            all_have_answered(servers, &report);
+        }
+    }
+
+    fn all_have_answered(servers: &[Server], report: &Report) {
         assert_eq!(report.samples.len(), 2 * servers.len());
         // How many requests fit into a window is the machine's affair: over the run, one at least.
         for (at, server) in servers.iter().enumerate() {

@@ -4,14 +4,17 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::affinity::{SERVER_CORE, pin_to, thread_id};
 use super::child::as_server;
 use super::cpu::Account;
+
+/// How long a program may take until it listens.
+const LISTENS_WITHIN_MS: u32 = 5_000;
 
 /// An echo server that listens. Dropping it stops it, if it was started here.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ pub struct Server {
 #[derive(Debug)]
 enum Running {
     Thread {
-        stop: Arc<AtomicBool>,
+        stop: &'static AtomicBool,
         thread: Option<JoinHandle<io::Result<()>>>,
     },
     Child(Child),
@@ -53,7 +56,7 @@ impl Server {
     /// If the thread cannot be started or pinned, or nothing can listen on loopback.
     pub fn thread<F>(name: &str, body: F) -> io::Result<Server>
     where
-        F: FnOnce(TcpListener, &AtomicBool) -> io::Result<()> + Send + 'static,
+        F: FnOnce(TcpListener, &'static AtomicBool) -> io::Result<()> + Send + 'static,
     {
         Server::thread_listening(name, |listening, stop| {
             let listener = TcpListener::bind(("127.0.0.1", 0))?;
@@ -71,16 +74,16 @@ impl Server {
     /// If the thread cannot be started or pinned, or what `body` returns before it listens.
     pub fn thread_listening<F>(name: &str, body: F) -> io::Result<Server>
     where
-        F: FnOnce(Listening, &AtomicBool) -> io::Result<()> + Send + 'static,
+        F: FnOnce(Listening, &'static AtomicBool) -> io::Result<()> + Send + 'static,
     {
         let (sender, receiver) = mpsc::channel();
-        let stop = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stop);
+        // For good, so that tasks can have it; a program starts a handful of servers.
+        let stop: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
                 pin_to(SERVER_CORE)?;
-                body(Listening(sender), &flag)
+                body(Listening(sender), stop)
             })?;
         let Ok((address, threads)) = receiver.recv() else {
             return Err(match thread.join() {
@@ -109,29 +112,37 @@ impl Server {
     ///
     /// If the program cannot be started, or its first line is another.
     pub fn child(name: &str, mut command: Command) -> io::Result<Server> {
-        as_server(&mut command);
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut child = started(&mut command, Stdio::piped())?;
         match announced(&mut child) {
-            Ok(address) => {
-                let id = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
-                let account = Account::Process(id);
-                Ok(Server {
-                    name: name.to_owned(),
-                    address,
-                    account,
-                    running: Running::Child(child),
-                })
-            }
-            Err(error) => {
-                // It may have ended by itself, which is then the error worth reporting.
-                child.kill().ok();
-                let status = child.wait()?;
-                Err(io::Error::other(format!("{name}: {error} ({status})")))
-            }
+            Ok(address) => Server::of_child(name, address, child),
+            Err(error) => Err(failed(name, &error, child)),
         }
+    }
+
+    /// Starts `command`, which listens on `address` within seconds, and says so to nobody.
+    ///
+    /// # Errors
+    ///
+    /// If the program cannot be started, or nobody listens there.
+    pub fn child_at(name: &str, mut command: Command, address: SocketAddr) -> io::Result<Server> {
+        let child = started(&mut command, Stdio::null())?;
+        for _ in 0..LISTENS_WITHIN_MS {
+            if TcpStream::connect(address).is_ok() {
+                return Server::of_child(name, address, child);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Err(failed(name, &"does not listen", child))
+    }
+
+    fn of_child(name: &str, address: SocketAddr, child: Child) -> io::Result<Server> {
+        let id = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
+        Ok(Server {
+            name: name.to_owned(),
+            address,
+            account: Account::Process(id),
+            running: Running::Child(child),
+        })
     }
 
     /// The name it has in tables.
@@ -190,6 +201,20 @@ impl Listening {
     pub fn at_with(self, address: SocketAddr, threads: Vec<libc::pid_t>) {
         // Nobody listens only if the harness's thread has panicked, which it reports itself.
         self.0.send((address, threads)).ok();
+    }
+}
+
+fn started(command: &mut Command, output: Stdio) -> io::Result<Child> {
+    as_server(command);
+    command.stdin(Stdio::null()).stdout(output).spawn()
+}
+
+/// It may have ended by itself, which is then worth reporting.
+fn failed(name: &str, error: &dyn fmt::Display, mut child: Child) -> io::Error {
+    child.kill().ok();
+    match child.wait() {
+        Ok(status) => io::Error::other(format!("{name}: {error} ({status})")),
+        Err(_) => io::Error::other(format!("{name}: {error}")),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::types::BufRingEntry;
 
 use super::Turns;
-use crate::servers::BUFFER_BYTES;
+use crate::servers::buffer_bytes;
 
 /// Places in the ring, a power of two.
 const PLACES: u16 = 1024;
@@ -23,6 +23,8 @@ const PAGE_BYTES: usize = 4096;
 pub(super) struct Buffers {
     places: NonNull<BufRingEntry>,
     memory: NonNull<u8>,
+    /// Of each.
+    bytes: usize,
     tail: u16,
     published: u16,
 }
@@ -38,7 +40,8 @@ impl Buffers {
     pub(super) fn register(turns: &Turns<'_>) -> io::Result<Buffers> {
         let mut buffers = Buffers {
             places: allocate(places()),
-            memory: allocate(memory()),
+            memory: allocate(memory(buffer_bytes())),
+            bytes: buffer_bytes(),
             tail: 0,
             published: 0,
         };
@@ -60,7 +63,7 @@ impl Buffers {
     pub(super) fn start(&self, buffer: u16) -> *mut u8 {
         self.memory
             .as_ptr()
-            .wrapping_add(usize::from(buffer) * BUFFER_BYTES)
+            .wrapping_add(usize::from(buffer) * self.bytes)
     }
 
     /// Hands a buffer to the kernel, at once.
@@ -71,7 +74,7 @@ impl Buffers {
         // SAFETY: `place` is below PLACES; the kernel does not read it before the tail has moved.
         let entry = unsafe { &mut *self.places.as_ptr().add(place) };
         entry.set_addr(address);
-        entry.set_len(BUFFER_BYTES as u32);
+        entry.set_len(self.bytes as u32);
         entry.set_bid(buffer);
         self.tail = self.tail.wrapping_add(1);
         // SAFETY: the first entry of the ring is valid and holds the tail.
@@ -104,7 +107,7 @@ impl Drop for Buffers {
         // SAFETY: allocated with this layout in `register`; the loop is over.
         unsafe { dealloc(self.places.as_ptr().cast(), places()) };
         // SAFETY: as above.
-        unsafe { dealloc(self.memory.as_ptr(), memory()) };
+        unsafe { dealloc(self.memory.as_ptr(), memory(self.bytes)) };
     }
 }
 
@@ -113,8 +116,8 @@ fn places() -> Layout {
     Layout::from_size_align(bytes, PAGE_BYTES).expect("a few pages")
 }
 
-fn memory() -> Layout {
-    let bytes = usize::from(PLACES) * BUFFER_BYTES;
+fn memory(bytes: usize) -> Layout {
+    let bytes = usize::from(PLACES) * bytes;
     Layout::from_size_align(bytes, PAGE_BYTES).expect("a few megabytes")
 }
 

@@ -16,7 +16,7 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::{cqueue, opcode, types};
 
 use super::{Turns, ring};
-use crate::servers::BUFFER_BYTES;
+use crate::servers::buffer_bytes;
 
 /// Arms the next receive once the send has completed, as a runtime does whose reads and writes
 /// are separate awaits.
@@ -51,7 +51,7 @@ pub fn linked(listener: TcpListener, stop: &AtomicBool) -> io::Result<()> {
     Echo::<true, true>::serve(&listener, stop)
 }
 
-const ACCEPT: u64 = u64::MAX;
+pub(super) const ACCEPT: u64 = u64::MAX;
 const SEND: u64 = 1 << 32;
 /// The receive before this send left nothing in the socket.
 const EMPTIED: u64 = 1 << 33;
@@ -64,6 +64,7 @@ struct Echo<'turns, 'ring, const DIRECT: bool, const LINKED: bool> {
     connections: HashMap<RawFd, TcpStream>,
     /// By descriptor, which the kernel keeps small. Buffers stay for the next connection.
     buffers: ManuallyDrop<Vec<Box<[u8]>>>,
+    buffer_bytes: usize,
 }
 
 impl<const DIRECT: bool, const LINKED: bool> Echo<'_, '_, DIRECT, LINKED> {
@@ -78,6 +79,7 @@ impl<const DIRECT: bool, const LINKED: bool> Echo<'_, '_, DIRECT, LINKED> {
             turns: &mut turns,
             connections: HashMap::new(),
             buffers: ManuallyDrop::default(),
+            buffer_bytes: buffer_bytes(),
         };
         let outcome = echo.run(stop);
         // Every receive ends when its connection is shut down, so that the buffers can go.
@@ -116,7 +118,7 @@ impl<const DIRECT: bool, const LINKED: bool> Echo<'_, '_, DIRECT, LINKED> {
         stream.set_nodelay(true)?;
         let fd = stream.as_raw_fd();
         while self.buffers.len() <= fd as usize {
-            self.buffers.push(vec![0; BUFFER_BYTES].into());
+            self.buffers.push(vec![0; self.buffer_bytes].into());
         }
         self.connections.insert(fd, stream);
         if DIRECT {
@@ -172,7 +174,7 @@ impl<const DIRECT: bool, const LINKED: bool> Echo<'_, '_, DIRECT, LINKED> {
     #[inline]
     fn receive(&mut self, fd: RawFd, emptied: u64) -> Entry {
         let buffer = self.buffers[fd as usize].as_mut_ptr();
-        let length = BUFFER_BYTES as u32;
+        let length = self.buffer_bytes as u32;
         let receive = if DIRECT {
             let how = if emptied == 0 { 0 } else { POLL_FIRST };
             opcode::Recv::new(types::Fixed(fd as u32), buffer, length).ioprio(how)

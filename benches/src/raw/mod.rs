@@ -3,10 +3,13 @@
 //! Each does the work of one row and nothing else: no tasks, no wakers, no cancellation. They
 //! share the ring of [`Turns`], set up with every flag that helped when measured.
 
+pub mod accept;
 mod buffers;
+pub mod bulk;
 pub mod echo;
 pub mod echo_multishot;
 pub mod files;
+pub mod kv;
 pub mod msg_ring;
 pub mod nops;
 pub mod recv_timeout;

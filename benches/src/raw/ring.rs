@@ -180,6 +180,23 @@ impl<'ring> Turns<'ring> {
         }
     }
 
+    /// As [`Turns::turn`], but content with one completion after `limit`, in one enter (Linux 6.12).
+    ///
+    /// # Errors
+    ///
+    /// As [`Turns::turn`].
+    #[inline]
+    pub fn turn_patiently(&mut self, want: u32, limit: Duration) -> io::Result<()> {
+        let micros = u32::try_from(limit.as_micros()).map_err(io::Error::other)?;
+        let arguments = SubmitArgs::new().min_wait_usec(micros);
+        let flags = self.flags | EnterFlags::EXT_ARG.bits();
+        match self.enter(want, flags, Some(&arguments)) {
+            // Nothing came meanwhile: now it sleeps for as long as that takes.
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) => self.turn(1),
+            answer => answer,
+        }
+    }
+
     /// As [`Turns::turn`] for one completion, but spins instead of sleeping; false after `limit`.
     ///
     /// A peer that wakes a sleeping thread on another core pays for the interrupt, which is most

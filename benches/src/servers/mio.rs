@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
-use super::BUFFER_BYTES;
+use super::buffer_bytes;
+
+/// What becomes of a connection that is not kept.
+type Welcome = fn(TcpStream) -> io::Result<()>;
 
 const LISTENER: Token = Token(usize::MAX);
 
@@ -73,7 +76,7 @@ fn accept(
         let interest = Interest::READABLE | Interest::WRITABLE;
         poll.registry()
             .register(&mut stream, Token(free), interest)?;
-        let buffer = vec![0; BUFFER_BYTES].into();
+        let buffer = vec![0; buffer_bytes()].into();
         let connection = Connection {
             stream,
             buffer,
@@ -83,6 +86,57 @@ fn accept(
             connections.push(Some(connection));
         } else {
             connections[free] = Some(connection);
+        }
+    }
+}
+
+/// Accepts and closes until `stop` is set and one more connection comes in.
+///
+/// # Errors
+///
+/// As [`serve`].
+pub fn close(listener: std::net::TcpListener, stop: &AtomicBool) -> io::Result<()> {
+    welcome(listener, stop, |stream| {
+        drop(stream);
+        Ok(())
+    })
+}
+
+/// As [`close`], with an answer of one byte before: there is always room for it.
+///
+/// # Errors
+///
+/// As [`serve`].
+pub fn answer(listener: std::net::TcpListener, stop: &AtomicBool) -> io::Result<()> {
+    welcome(listener, stop, |mut stream| {
+        stream.set_nodelay(true)?;
+        // A connection that fails ends itself only.
+        stream.write_all(b"x").ok();
+        Ok(())
+    })
+}
+
+fn welcome(listener: std::net::TcpListener, stop: &AtomicBool, welcome: Welcome) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let mut listener = TcpListener::from_std(listener);
+    let mut poll = Poll::new()?;
+    poll.registry()
+        .register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut events = Events::with_capacity(EVENTS);
+    loop {
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            answer => answer?,
+        }
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => welcome(stream)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if stop.load(Ordering::Acquire) {
+            return Ok(());
         }
     }
 }

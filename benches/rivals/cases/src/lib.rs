@@ -14,6 +14,7 @@ use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 pub use futures_lite::future::yield_now;
@@ -54,6 +55,36 @@ pub trait Rival {
 /// Whether this program is to do cases.
 pub fn asked() -> bool {
     std::env::args().any(|argument| argument == "--cases")
+}
+
+/// What this program does with a connection, if it has no cases to do.
+#[derive(Clone, Copy)]
+pub enum Welcome {
+    Echo,
+    /// Nothing: it is closed by whoever has accepted it.
+    Close,
+    /// A task writes a byte and closes it.
+    Answer,
+}
+
+/// As the arguments say: `--close`, `--answer`, or none.
+pub fn welcome() -> Welcome {
+    let told = |word: &str| std::env::args().any(|argument| argument == word);
+    match () {
+        () if told("--close") => Welcome::Close,
+        () if told("--answer") => Welcome::Answer,
+        () => Welcome::Echo,
+    }
+}
+
+/// Bytes of a connection's buffer: what stands behind `--buffer`, or 16 KiB.
+pub fn buffer_bytes() -> usize {
+    static BYTES: OnceLock<usize> = OnceLock::new();
+    *BYTES.get_or_init(|| {
+        let mut arguments = std::env::args().skip_while(|argument| argument != "--buffer");
+        let told = arguments.nth(1).and_then(|bytes| bytes.parse().ok());
+        told.unwrap_or(16 * 1024)
+    })
 }
 
 /// Says which cases there are, then does them as told: a line `NAME COUNT` is answered by a line

@@ -9,9 +9,7 @@ use compio::driver::{DriverType, ProactorBuilder};
 use compio::io::{AsyncRead, AsyncWriteExt};
 use compio::net::{TcpListener, TcpStream};
 use compio::runtime::{Runtime, RuntimeBuilder};
-use rival_cases::Outcome;
-
-const BUFFER_BYTES: usize = 16 * 1024;
+use rival_cases::{Outcome, Welcome, buffer_bytes};
 
 fn main() -> Outcome {
     if rival_cases::asked() {
@@ -20,9 +18,14 @@ fn main() -> Outcome {
     runtime()?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("listening on {}", listener.local_addr()?);
+        let welcome = rival_cases::welcome();
         loop {
             let (stream, _) = listener.accept().await?;
-            compio::runtime::spawn(echo(stream)).detach();
+            match welcome {
+                Welcome::Echo => compio::runtime::spawn(echo(stream)).detach(),
+                Welcome::Close => drop(stream),
+                Welcome::Answer => compio::runtime::spawn(answer(stream)).detach(),
+            }
         }
     })
 }
@@ -38,9 +41,14 @@ fn runtime() -> io::Result<Runtime> {
     RuntimeBuilder::new().with_proactor(proactor).build()
 }
 
+async fn answer(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.write_all("x").await.0
+}
+
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+    let mut buffer = Vec::with_capacity(buffer_bytes());
     loop {
         let BufResult(length, filled) = stream.read(buffer).await;
         if length? == 0 {

@@ -7,9 +7,7 @@ use std::io;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
-use rival_cases::Outcome;
-
-const BUFFER_BYTES: usize = 16 * 1024;
+use rival_cases::{Outcome, Welcome, buffer_bytes};
 
 fn main() -> Outcome {
     if rival_cases::asked() {
@@ -18,9 +16,14 @@ fn main() -> Outcome {
     executor()?.run(async {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         println!("listening on {}", listener.local_addr()?);
+        let welcome = rival_cases::welcome();
         loop {
             let stream = listener.accept().await?;
-            glommio::spawn_local(echo(stream)).detach();
+            match welcome {
+                Welcome::Echo => drop(glommio::spawn_local(echo(stream)).detach()),
+                Welcome::Close => drop(stream),
+                Welcome::Answer => drop(glommio::spawn_local(answer(stream)).detach()),
+            }
         }
     })
 }
@@ -29,9 +32,14 @@ fn executor() -> glommio::Result<LocalExecutor, ()> {
     LocalExecutorBuilder::new(Placement::Unbound).make()
 }
 
+async fn answer(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.write_all(b"x").await
+}
+
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; buffer_bytes()];
     loop {
         let length = stream.read(&mut buffer).await?;
         if length == 0 {

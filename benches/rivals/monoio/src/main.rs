@@ -7,9 +7,7 @@ use std::io;
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, TcpStream};
 use monoio::{IoUringDriver, RuntimeBuilder};
-use rival_cases::Outcome;
-
-const BUFFER_BYTES: usize = 16 * 1024;
+use rival_cases::{Outcome, Welcome, buffer_bytes};
 
 fn main() -> Outcome {
     if rival_cases::asked() {
@@ -22,9 +20,14 @@ fn main() -> Outcome {
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         println!("listening on {}", listener.local_addr()?);
+        let welcome = rival_cases::welcome();
         loop {
             let (stream, _) = listener.accept().await?;
-            monoio::spawn(echo(stream));
+            match welcome {
+                Welcome::Echo => drop(monoio::spawn(echo(stream))),
+                Welcome::Close => drop(stream),
+                Welcome::Answer => drop(monoio::spawn(answer(stream))),
+            }
         }
     })
 }
@@ -37,9 +40,14 @@ fn ring() -> io_uring::Builder {
     ring
 }
 
+async fn answer(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.write_all("x").await.0.map(drop)
+}
+
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+    let mut buffer = Vec::with_capacity(buffer_bytes());
     loop {
         let (length, filled) = stream.read(buffer).await;
         if length? == 0 {

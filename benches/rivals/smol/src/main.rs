@@ -4,12 +4,10 @@ mod cases;
 
 use std::io;
 
-use rival_cases::Outcome;
+use rival_cases::{Outcome, Welcome, buffer_bytes};
 use smol::LocalExecutor;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::net::{TcpListener, TcpStream};
-
-const BUFFER_BYTES: usize = 16 * 1024;
 
 fn main() -> Outcome {
     if rival_cases::asked() {
@@ -19,16 +17,26 @@ fn main() -> Outcome {
     smol::block_on(executor.run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("listening on {}", listener.local_addr()?);
+        let welcome = rival_cases::welcome();
         loop {
             let (stream, _) = listener.accept().await?;
-            executor.spawn(echo(stream)).detach();
+            match welcome {
+                Welcome::Echo => executor.spawn(echo(stream)).detach(),
+                Welcome::Close => drop(stream),
+                Welcome::Answer => executor.spawn(answer(stream)).detach(),
+            }
         }
     }))
 }
 
+async fn answer(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.write_all(b"x").await
+}
+
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; buffer_bytes()];
     loop {
         let length = stream.read(&mut buffer).await?;
         if length == 0 {

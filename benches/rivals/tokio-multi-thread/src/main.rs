@@ -2,10 +2,9 @@
 
 use std::io;
 
+use rival_cases::{Welcome, buffer_bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-
-const BUFFER_BYTES: usize = 16 * 1024;
 
 fn main() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -21,15 +20,25 @@ fn main() -> io::Result<()> {
 }
 
 async fn serve(listener: TcpListener) -> io::Result<()> {
+    let welcome = rival_cases::welcome();
     loop {
         let (stream, _) = listener.accept().await?;
-        tokio::spawn(echo(stream));
+        match welcome {
+            Welcome::Echo => drop(tokio::spawn(echo(stream))),
+            Welcome::Close => drop(stream),
+            Welcome::Answer => drop(tokio::spawn(answer(stream))),
+        }
     }
+}
+
+async fn answer(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.write_all(b"x").await
 }
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; buffer_bytes()];
     loop {
         let length = stream.read(&mut buffer).await?;
         if length == 0 {

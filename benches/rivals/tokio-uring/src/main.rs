@@ -4,10 +4,9 @@
 
 use std::io;
 
+use rival_cases::{Welcome, buffer_bytes};
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpListener, TcpStream};
-
-const BUFFER_BYTES: usize = 16 * 1024;
 
 fn main() -> io::Result<()> {
     let mut ring = tokio_uring::uring_builder();
@@ -18,16 +17,26 @@ fn main() -> io::Result<()> {
         .start(async {
             let listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
             println!("listening on {}", listener.local_addr()?);
+            let welcome = rival_cases::welcome();
             loop {
                 let (stream, _) = listener.accept().await?;
-                tokio_uring::spawn(echo(stream));
+                match welcome {
+                    Welcome::Echo => drop(tokio_uring::spawn(echo(stream))),
+                    Welcome::Close => drop(stream),
+                    Welcome::Answer => drop(tokio_uring::spawn(answer(stream))),
+                }
             }
         })
 }
 
+async fn answer(stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.write_all(&b"x"[..]).await.0
+}
+
 async fn echo(stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; buffer_bytes()];
     loop {
         let (length, filled) = stream.read(buffer).await;
         let length = length?;
