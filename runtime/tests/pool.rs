@@ -454,7 +454,7 @@ each_driver! {
             let mut bytes = receive(byte_receiver);
             assert_eq!(counts().total, 2 * 16 + 2, "those for bytes as well");
             let mut leases = Vec::new();
-            for i in 0..50 {
+            for i in 0..if cfg!(miri) { 5 } else { 50 } {
                 send(sender, &pattern(0, i, 10)).await;
                 send(byte_sender, &pattern(1, i, 1)).await;
                 let lease = match messages.next().await {
@@ -469,7 +469,7 @@ each_driver! {
                 assert_eq!(message[..], pattern(0, i, 10));
                 assert_eq!(byte[..], pattern(1, i, 1));
             }
-            assert_eq!(counts().leases, 100);
+            assert_eq!(counts().leases, 2 * leases.len());
         });
         world.finish(runner);
     }
@@ -480,7 +480,8 @@ each_driver! {
         let mut runner = small(world.builder()).build().expect("a runner");
         runner.run(async {
             let mut messages = receive_messages(receiver);
-            let sent = pattern(0, 0, 65_536);
+            // Under Miri no more than past the part that is initialised.
+            let sent = pattern(0, 0, if cfg!(miri) { 5_000 } else { 65_536 });
             send(sender, &sent).await;
             let lease = messages.next().await.expect("a message");
             assert!(lease[..] == sent, "{} bytes", lease.len());

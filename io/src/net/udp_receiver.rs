@@ -38,6 +38,9 @@ const OWN_BYTES: usize = 64 * 1024;
 /// has no room for it drops
 /// ([`set_recv_buffer_size`](super::UdpSocket::set_recv_buffer_size)).
 ///
+/// Many are received by one system call; a send that is awaited before the next is taken costs one of
+/// its own. Sent by tasks, the answers to what came together go out together.
+///
 /// Dropping it ends the receive; the datagrams that are here, and not taken, are lost.
 /// [`finish`](Self::finish) gives them.
 ///
