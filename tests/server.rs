@@ -17,7 +17,7 @@ use coring::net::TcpListener;
 use coring::streams::ServerReport;
 use coring::{
     Server, StreamReader, StreamWriter, all_tasks, create_task, is_cancelled, now, open_connection,
-    open_unix_connection, shielded, sleep, start_server, start_unix_server, wait_for,
+    open_unix_connection, shielded, sleep, start_server, start_unix_server, wait_for, yield_now,
 };
 
 /// Some turns: what was cancelled in the kernel has come to its end.
@@ -776,5 +776,70 @@ fn shortage_of_descriptors_pauses_and_passes() {
         assert_eq!(&reader.readline().await.expect("an echo")[..], b"x\n");
         drop((ends, clients, reader, writer));
         server.shutdown(PATIENCE).await.expect("nobody cancels");
+    });
+}
+
+/// The kernel has accepted a connection, and the server has not looked: it is served, and ended.
+#[test]
+fn shutdown_ends_what_was_accepted_and_not_looked_at() {
+    let world = World::uring();
+    world.run(async {
+        for grace in [Duration::ZERO, Duration::from_millis(5)] {
+            let alive = Rc::new(Cell::new(0));
+            let handlers = alive.clone();
+            let server = start_server(
+                "127.0.0.1:0",
+                async move |mut reader: StreamReader, _writer: StreamWriter| {
+                    handlers.set(handlers.get() + 1);
+                    let _ended = OnDrop(|| handlers.set(handlers.get() - 1));
+                    reader.read(1).await.map(drop)
+                },
+            );
+            let server = server.await.expect("a free port");
+            let addr = server.local_addr().expect("it listens");
+            turn().await;
+            let client = client(addr);
+            // Runs again before the server's task does, which is told meanwhile.
+            yield_now().await.expect("nobody cancels");
+            server.shutdown(grace).await.expect("nobody cancels");
+            assert_eq!(alive.get(), 0, "a handler outlives the server");
+            assert_eq!(rest_of(client).await, b"");
+        }
+    });
+}
+
+/// A peer that does not read: its connection counts until what was written is sent, and ends with the
+/// server, however much is left.
+#[test]
+fn answers_that_nobody_reads_count_and_end_with_the_server() {
+    const BYTES: usize = 32 << 20;
+    let world = World::uring();
+    world.run(async {
+        let ended = Rc::new(Cell::new(0));
+        let handlers = ended.clone();
+        let server = Server::builder().connections_max(1).start(
+            "127.0.0.1:0",
+            async move |_reader, mut writer: StreamWriter| {
+                writer.write(vec![7; BYTES]);
+                handlers.set(handlers.get() + 1);
+            },
+        );
+        let server = server.await.expect("a free port");
+        let addr = server.local_addr().expect("it listens");
+        let (first, second) = (client(addr), client(addr));
+        until(|| ended.get() == 1).await;
+        turns().await;
+        assert_eq!(server.connections(), 1, "it has bytes to be sent");
+        // One that reads has all of it, and makes room.
+        assert_eq!(rest_of(first).await, [7; BYTES]);
+        until(|| ended.get() == 2).await;
+        turns().await;
+        assert_eq!(server.connections(), 1);
+        let asked = server.shutdown(Duration::from_millis(5)).await;
+        assert_eq!(asked.expect("nobody cancels"), 1);
+        until(|| all_tasks().len() == 1).await;
+        let part = rest_of(second).await;
+        assert!(part.len() < BYTES, "the rest is forgotten");
+        assert!(part.iter().all(|&byte| byte == 7));
     });
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use coring_runtime::checkpoint;
 
-use crate::net::send::Sender;
+use crate::net::send::{Sender, written_after_the_end};
 use crate::net::{Kind, Stream};
 use crate::streams::StreamReader;
 
@@ -86,10 +86,14 @@ impl PollStream {
     /// Takes bytes to be sent, unless more than 64 KiB wait for that already.
     ///
     /// # Errors
-    /// What send(2) gave, now or before; [`Cancelled`](coring_runtime::Cancelled) if it is asked to
+    /// What send(2) gave, now or before; `BrokenPipe` after [`poll_close`](Self::poll_close);
+    /// [`Cancelled`](coring_runtime::Cancelled) if it is asked to
     /// stop, by a limit too.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_until(Goal::Room, cx))?;
+        if self.sender.has_ended() && !bytes.is_empty() {
+            return Poll::Ready(Err(written_after_the_end()));
+        }
         let n = bytes.len().min(self.sender.high_water().max(1));
         self.sender.write(&bytes[..n]);
         Poll::Ready(Ok(n))

@@ -80,6 +80,7 @@ impl Builder {
                 sq_entries: 256,
                 cq_entries: 8_192,
                 no_iowait: true,
+                min_wait: None,
             },
             timers: Timers::Auto,
             buffers: pool::Config::DEFAULT,
@@ -139,6 +140,29 @@ impl Builder {
     /// it always does.
     pub const fn iowait(mut self, iowait: bool) -> Self {
         self.config.no_iowait = !iowait;
+        self
+    }
+
+    /// Has a loop that sleeps wait until so many completions are there, or one and `time` has passed.
+    /// By default it gets up for one.
+    ///
+    /// A busy server gets up less often by this, and needs less CPU time for a request, at the price of
+    /// latency: whatever the loop waits for may come later by `time`, but for deadlines that the loop
+    /// keeps itself ([`Timers::Heap`]). Since Linux 6.12 (`min_wait_usec`); before that it does nothing:
+    /// see [`Features::min_wait`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use coring::Runner;
+    /// use std::time::Duration;
+    ///
+    /// let builder = Runner::builder().min_wait(32, Duration::from_micros(200));
+    /// builder.run(coring::sleep(Duration::from_millis(1)))?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn min_wait(mut self, completions: u32, time: Duration) -> Self {
+        self.config.min_wait = (completions > 1).then_some((completions, time));
         self
     }
 

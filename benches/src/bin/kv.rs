@@ -30,7 +30,7 @@ kv [get,set] [--pipelines 1,16] [--cycles 15] [--only NAME,NAME] [--kv PROGRAM]
    [--redis PROGRAM] [--csv FILE]
 
 PROGRAM: where the example is, built by `cargo build --profile bench --example kv`, and Redis.
-NAME: redis, kv, coring canned, epoll canned, raw canned, raw patient. The first is what ratios are to.";
+NAME: redis, kv, kv patient, coring canned, epoll canned, raw canned, raw patient. Ratios are to the first.";
 
 /// Those of this program.
 const OWN: [&str; 4] = ["coring canned", "epoll canned", "raw canned", "raw patient"];
@@ -119,11 +119,13 @@ fn start(arguments: &Arguments) -> Result<Vec<Server>, Box<dyn Error>> {
         let started = Server::child_at("redis", redis, address);
         servers.push(started.map_err(|error| format!("{}: {error}", arguments.redis.display()))?);
     }
-    if wanted("kv") {
-        let mut kv = Command::new(&arguments.kv);
-        kv.arg("127.0.0.1:0");
-        let started = Server::child("kv", kv);
-        servers.push(started.map_err(|error| format!("{}: {error}", arguments.kv.display()))?);
+    for (name, option) in [("kv", None), ("kv patient", Some("--patient"))] {
+        if wanted(name) {
+            let mut kv = Command::new(&arguments.kv);
+            kv.arg("127.0.0.1:0").args(option);
+            let started = Server::child(name, kv);
+            servers.push(started.map_err(|error| format!("{}: {error}", arguments.kv.display()))?);
+        }
     }
     for name in OWN {
         if wanted(name) {

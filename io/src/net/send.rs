@@ -261,15 +261,12 @@ impl Sender {
 
     /// Forgets what has not been sent, and ends the connection.
     pub(crate) fn abort(&self) {
-        let error = io::Error::new(io::ErrorKind::ConnectionAborted, "the writer was aborted");
-        self.0.fail(error);
-        // By a plain call, which does not wait. It fails where the peer has ended it before.
-        let _ = SockRef::from(&*self.0.fd).shutdown(Shutdown::Both);
-        // It may be in a send to a peer that does not read.
-        let task = self.0.state.borrow().task.clone();
-        if let Some(task) = task {
-            task.cancel();
-        }
+        self.0.abort();
+    }
+
+    /// What is left to be sent when this is dropped.
+    pub(crate) fn rest(&self) -> Rest {
+        Rest(self.0.clone())
     }
 
     /// Whether nothing can be written any more.
@@ -292,6 +289,31 @@ impl Drop for Sender {
         let mut state = self.0.state.borrow_mut();
         state.left = true;
         state.wake_pump();
+    }
+}
+
+/// What a writer has left to be sent, for whoever answers for the connection. When this is dropped
+/// before it has been sent, and nobody writes any more, it is forgotten.
+pub(crate) struct Rest(Rc<Outgoing>);
+
+impl Rest {
+    /// Waits until all has been sent, or the connection has failed. A request to stop is no reason to
+    /// send less: this hears of it, and goes on.
+    pub(crate) async fn sent(self) {
+        while let Err(error) = self.0.wait(&self.0.flushed).await
+            && is_cancelled(&error)
+        {}
+    }
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        let state = self.0.state.borrow();
+        let is_left = state.left && state.bytes > 0;
+        drop(state);
+        if is_left {
+            self.0.abort();
+        }
     }
 }
 
@@ -375,8 +397,7 @@ impl Outgoing {
     async fn wait_to_go_on(&self, event: &Event) -> io::Result<()> {
         self.wait(event).await?;
         if self.state.borrow().refused {
-            let text = "what was written after the end of the stream goes nowhere";
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, text));
+            return Err(written_after_the_end());
         }
         Ok(())
     }
@@ -463,6 +484,18 @@ impl Outgoing {
         state.wake_pump();
         drop(state);
         self.tell_all();
+    }
+
+    fn abort(&self) {
+        let error = io::Error::new(io::ErrorKind::ConnectionAborted, "the writer was aborted");
+        self.fail(error);
+        // By a plain call, which does not wait. It fails where the peer has ended it before.
+        let _ = SockRef::from(&*self.fd).shutdown(Shutdown::Both);
+        // It may be in a send to a peer that does not read.
+        let task = self.state.borrow().task.clone();
+        if let Some(task) = task {
+            task.cancel();
+        }
     }
 
     fn tell_all(&self) {
@@ -595,6 +628,11 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.0.waiters.set(self.0.waiters.get() - 1);
     }
+}
+
+pub(crate) fn written_after_the_end() -> io::Error {
+    let text = "what was written after the end of the stream goes nowhere";
+    io::Error::new(io::ErrorKind::BrokenPipe, text)
 }
 
 /// The same error once more, as far as that goes: errors are told to each who asks.

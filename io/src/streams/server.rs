@@ -149,7 +149,8 @@ pub struct ServerBuilder {
 
 impl ServerBuilder {
     /// The most connections that are served at once. Others wait: some accepted, the rest with the
-    /// kernel. By default there is no such limit.
+    /// kernel. By default there is no such limit. One whose handler has ended counts until what was
+    /// written is sent.
     ///
     /// # Panics
     /// If it is 0.
@@ -394,8 +395,11 @@ impl Server {
     }
 
     /// Ends it: listens no more, gives the connections `grace` to end; then asks them to stop, twice,
-    /// and gives them `grace` each time; then drops them. Gives how many had to be asked. What they have
-    /// written is still sent. The addresses are free then.
+    /// and gives them `grace` each time; then drops them. Gives how many had to be asked. The addresses
+    /// are free then.
+    ///
+    /// A connection has ended when its handler has, and what that has written is sent: what a peer does
+    /// not take within these times is forgotten.
     ///
     /// A request to stop goes on to the connections at once.
     ///
@@ -408,7 +412,11 @@ impl Server {
     /// ended all the same.
     pub async fn shutdown(mut self, grace: Duration) -> io::Result<usize> {
         self.close();
-        let mut outcome = self.serving.ends_within(grace).await;
+        // Soon: the kernel lets go of what listened, and what was accepted by then is served. A request
+        // to stop is heard behind it.
+        let closed = shielded(self.serving.closed.wait()).await;
+        let ended = self.serving.ends_within(grace).await;
+        let mut outcome = closed.and(ended);
         let asked = self.connections();
         for _ in 0..2 {
             if self.connections() == 0 {
@@ -422,8 +430,6 @@ impl Server {
         for (_, task) in left {
             task.abort();
         }
-        // Soon: the kernel lets go of what listened. A request to stop has been heard by now.
-        outcome = outcome.and(shielded(self.serving.closed.wait()).await);
         outcome.map(|()| asked)
     }
 }
@@ -533,6 +539,7 @@ where
     // It may have been reset since: the handler will see.
     let _ = K::set_nodelay(&stream);
     let (mut reader, writer) = stream.into_streams();
+    let rest = writer.rest();
     reader.set_limit(serving.builder.limit);
     let mut connections = serving.connections.borrow_mut();
     let entry = connections.vacant_entry();
@@ -548,6 +555,8 @@ where
         {
             connection.serving.report(ServerReport::Handler(error));
         }
+        // Until then it counts: it has a descriptor, and memory.
+        rest.sent().await;
     }));
     serving.idle.clear();
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use coring_runtime::Lease;
 
 use crate::fs::File;
-use crate::net::send::{Chunk, Sender};
+use crate::net::send::{Chunk, Rest, Sender};
 use crate::net::sendfile::send_file;
 use crate::ops::SharedFd;
 
@@ -200,6 +200,13 @@ impl StreamWriter {
     /// As [`drain`](Self::drain).
     pub async fn wait_closed(&mut self) -> io::Result<()> {
         self.sender.wait_closed().await
+    }
+}
+
+impl StreamWriter {
+    /// What is left to be sent when this is dropped.
+    pub(super) fn rest(&self) -> Rest {
+        self.sender.rest()
     }
 }
 

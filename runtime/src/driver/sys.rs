@@ -38,16 +38,19 @@ struct RsrcUpdate {
     data: u64,
 }
 
-/// io_uring_enter(2), with a time to wait until if there is one.
+/// io_uring_enter(2), with a time to wait until if there is one; behind `min_wait_usec` it is content
+/// with one completion.
 pub(super) fn enter(
     fd: RawFd,
     to_submit: u32,
     min_complete: u32,
     flags: u32,
     until: Option<&libc::timespec>,
+    min_wait_usec: u32,
 ) -> io::Result<u32> {
     let arg = until.map(|ts| GetEventsArg {
         ts: ptr::from_ref(ts).expose_provenance() as u64,
+        min_wait_usec,
         ..GetEventsArg::default()
     });
     let (flags, arg, size) = match &arg {

@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use io_uring::{IoUring, Probe, squeue};
 
@@ -29,6 +30,9 @@ const POLL_ADD_MULTI: u32 = 1 << 0;
 
 /// Below this a ring is not worth having: then the error is given (R: halved on ENOMEM).
 const SQ_ENTRIES_MIN: u32 = 8;
+
+/// In a hundred years and more: the kernel takes what is beyond its own clock for no time at all.
+const LATEST: Instant = Instant::from_nanos(1 << 62);
 
 /// Opcodes without which coring does not work.
 const NEEDED: [u8; 7] = [
@@ -61,6 +65,9 @@ pub struct Features {
     pub abs_timer: bool,
     /// A sleeping ring does not count as waiting for I/O. Since Linux 6.15.
     pub no_iowait: bool,
+    /// A sleeping ring waits for company, as [`Builder::min_wait`](crate::Builder::min_wait) says. Since
+    /// Linux 6.12.
+    pub min_wait: bool,
     /// Entries of the submission queue.
     pub sq_entries: u32,
     /// Entries of the completion queue.
@@ -73,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) sq_entries: u32,
     pub(crate) cq_entries: u32,
     pub(crate) no_iowait: bool,
+    /// Completions that a sleep waits for, and for how long at the most.
+    pub(crate) min_wait: Option<(u32, Duration)>,
 }
 
 pub(crate) struct Uring {
@@ -82,12 +91,15 @@ pub(crate) struct Uring {
     /// What enters name the ring by: its registered index, or its descriptor.
     enter_fd: RawFd,
     enter_flags: u32,
+    min_wait: Option<(u32, Duration)>,
     /// Signalled by the kernel on each completion; there once it is asked for.
     event_fd: Option<Arc<OwnedFd>>,
     /// A second descriptor of the ring, for those who send messages to it.
     shared_fd: Option<Arc<OwnedFd>>,
-    /// The kernel had no memory to keep a completion.
+    /// The kernel had no memory to keep a completion: an enter has said so.
     lost: bool,
+    /// How many it has dropped so, as of the last look.
+    dropped: u32,
     stats: DriverStats,
 }
 
@@ -116,11 +128,15 @@ impl Uring {
         if no_iowait {
             enter_flags |= sys::ENTER_NO_IOWAIT;
         }
+        let min_wait = config
+            .min_wait
+            .filter(|_| abs_timer && params.is_feature_min_timeout());
         let features = Features {
             setup,
             registered_ring: registered.is_some(),
             abs_timer,
             no_iowait,
+            min_wait: min_wait.is_some(),
             sq_entries: params.sq_entries(),
             cq_entries: params.cq_entries(),
         };
@@ -131,16 +147,19 @@ impl Uring {
         let uring = Self {
             enter_fd: registered.map_or(fd, |index| index as RawFd),
             enter_flags,
+            min_wait,
             event_fd: None,
             shared_fd: shared_fd.map(Arc::new),
             lost: false,
+            dropped: 0,
             stats: DriverStats::default(),
             ring,
             probe,
             features,
         };
         // What may set up a ring may yet be forbidden to enter it.
-        sys::enter(uring.enter_fd, 0, 0, uring.enter_flags, None).map_err(Unavailable::of_setup)?;
+        sys::enter(uring.enter_fd, 0, 0, uring.enter_flags, None, 0)
+            .map_err(Unavailable::of_setup)?;
         Ok(uring)
     }
 
@@ -153,7 +172,7 @@ impl Uring {
     pub(super) fn hand_over(&mut self, queue: &mut Queue) {
         let to_submit = self.push(queue);
         self.stats.enters += 1;
-        let _ = sys::enter(self.enter_fd, to_submit, 0, self.enter_flags, None);
+        let _ = sys::enter(self.enter_fd, to_submit, 0, self.enter_flags, None, 0);
         queue.set_lent(self.unsubmitted());
     }
 
@@ -191,18 +210,8 @@ impl Uring {
         let flags = self.enter_flags | sys::ENTER_GETEVENTS;
         self.stats.enters += 1;
         let entered = match wait {
-            Wait::No => sys::enter(self.enter_fd, to_submit, 0, flags, None),
-            Wait::Until(Instant::FAR_FUTURE) => {
-                sys::enter(self.enter_fd, to_submit, 1, flags, None)
-            }
-            Wait::Until(until) if self.features.abs_timer => {
-                let flags = flags | sys::ENTER_ABS_TIMER;
-                sys::enter(self.enter_fd, to_submit, 1, flags, Some(&until.timespec()))
-            }
-            Wait::Until(until) => {
-                let span = Instant::ZERO + (until - self.now());
-                sys::enter(self.enter_fd, to_submit, 1, flags, Some(&span.timespec()))
-            }
+            Wait::No => sys::enter(self.enter_fd, to_submit, 0, flags, None, 0),
+            Wait::Until(until) => self.sleep(to_submit, flags, until),
         };
         queue.set_lent(self.unsubmitted());
         match entered {
@@ -222,8 +231,46 @@ impl Uring {
         }
     }
 
-    pub(super) const fn take_lost(&mut self) -> bool {
-        std::mem::replace(&mut self.lost, false)
+    /// An enter that waits: for one completion, or for several if they come soon.
+    fn sleep(&self, to_submit: u32, flags: u32, until: Instant) -> io::Result<u32> {
+        let enter = |want, flags, until: Option<Instant>, micros| {
+            let until = until.map(Instant::timespec);
+            sys::enter(
+                self.enter_fd,
+                to_submit,
+                want,
+                flags,
+                until.as_ref(),
+                micros,
+            )
+        };
+        let by_clock = flags | sys::ENTER_ABS_TIMER;
+        if let Some((completions, time)) = self.min_wait {
+            let time = if until == Instant::FAR_FUTURE {
+                time
+            } else {
+                time.min(until - self.now()) // A deadline is not late by this.
+            };
+            let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+            let want = if micros == 0 { 1 } else { completions };
+            // Without a time to wait until the kernel returns after `micros`, with nothing (M).
+            return enter(want, by_clock, Some(until.min(LATEST)), micros);
+        }
+        if until == Instant::FAR_FUTURE {
+            enter(1, flags, None, 0)
+        } else if self.features.abs_timer {
+            enter(1, by_clock, Some(until), 0)
+        } else {
+            let span = Instant::ZERO + (until - self.now());
+            enter(1, flags, Some(span), 0)
+        }
+    }
+
+    pub(super) fn take_lost(&mut self) -> bool {
+        // An enter says so with EBADR, but only one that has nothing else to say.
+        let dropped = self.ring.completion().overflow();
+        let lost = std::mem::replace(&mut self.dropped, dropped) != dropped;
+        std::mem::replace(&mut self.lost, false) || lost
     }
 
     pub(super) fn has_overflowed(&mut self) -> bool {

@@ -34,8 +34,7 @@ use std::fmt;
 use std::io;
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use lease::Lease;
 pub(crate) use ring::{BufRing, Entry};
@@ -109,7 +108,7 @@ pub(crate) struct State {
     buffers: Vec<Buffer>,
     /// Numbers of buffers that there are no more.
     vacant: Vec<u16>,
-    group: u16,
+    group: Group,
     bytes: u32,
     count: u16,
     count_max: u16,
@@ -144,9 +143,39 @@ pub struct BufferCounts {
     pub leases: usize,
 }
 
-/// The next pool's group. One that lives has a number of its own on its ring, so that a request
-/// that names the pool of another runtime finds no buffers instead of strange ones.
-static NEXT_GROUP: AtomicU16 = AtomicU16::new(0);
+/// Numbers that living pools have, a bit each. A pool keeps its own until it is dropped, on whichever
+/// ring, so that a request that names the pool of another runtime finds no buffers instead of strange
+/// ones. One that is leaked keeps it for ever.
+static GROUPS: Mutex<[u64; GROUP_WORDS]> = Mutex::new([0; GROUP_WORDS]);
+
+const GROUP_WORDS: usize = (1 << 16) / 64;
+
+/// The number of a pool's group, its own as long as this lives.
+struct Group(u16);
+
+impl Group {
+    fn new() -> io::Result<Self> {
+        let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
+        for (word, i) in groups.iter_mut().zip(0..) {
+            let bit = word.trailing_ones();
+            if bit < u64::BITS {
+                *word |= 1 << bit;
+                return Ok(Self(i * 64 + bit as u16));
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "65,536 pools of provided buffers are alive: drop runtimes, or what was received by them",
+        ))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
+        groups[usize::from(self.0 / 64)] &= !(1 << (self.0 % 64));
+    }
+}
 
 impl BufPool {
     /// The pool for bytes of the runtime that is turning. The first call makes it. Where the kernel
@@ -189,15 +218,15 @@ impl BufPool {
             count: config.count.saturating_mul(share),
             count_max: config.count_max.saturating_mul(share),
         };
-        let (ring, group) = Self::ring(pieces.count_max);
-        let incremental = driver.register_buf_ring(group, &ring, true)?;
+        let (ring, group) = Self::ring(pieces.count_max)?;
+        let incremental = driver.register_buf_ring(group.0, &ring, true)?;
         let config = if incremental { config } else { pieces };
         Ok(Self::new(ring, group, config, incremental, 0))
     }
 
     fn for_messages(config: Config, driver: &mut Driver) -> io::Result<Self> {
-        let (ring, group) = Self::ring(config.count_max);
-        driver.register_buf_ring(group, &ring, false)?;
+        let (ring, group) = Self::ring(config.count_max)?;
+        driver.register_buf_ring(group.0, &ring, false)?;
         let config = Config {
             bytes: WHOLE_BYTES,
             count: config.count.saturating_mul(WHOLE_SHARE),
@@ -207,12 +236,12 @@ impl BufPool {
     }
 
     /// A ring for so many buffers, and the number of its group.
-    fn ring(count_max: u16) -> (BufRing, u16) {
+    fn ring(count_max: u16) -> io::Result<(BufRing, Group)> {
         let places = count_max.min(OF_WHOLE).next_power_of_two();
-        (BufRing::new(places), NEXT_GROUP.fetch_add(1, Relaxed))
+        Ok((BufRing::new(places), Group::new()?))
     }
 
-    fn new(ring: BufRing, group: u16, config: Config, incremental: bool, mark: u16) -> Self {
+    fn new(ring: BufRing, group: Group, config: Config, incremental: bool, mark: u16) -> Self {
         let count_max = config.count_max.min(ring.places());
         let mut state = State {
             ring,
@@ -233,7 +262,7 @@ impl BufPool {
 
     /// The number by which requests name the pool.
     pub fn group(&self) -> u16 {
-        self.0.borrow().group
+        self.0.borrow().group.0
     }
 
     /// Whether the kernel has a buffer to fill, or gets one by this. A receive that starts without
@@ -497,10 +526,23 @@ impl fmt::Debug for BufPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.0.borrow();
         f.debug_struct("BufPool")
-            .field("group", &state.group)
+            .field("group", &state.group.0)
             .field("bytes", &state.bytes)
             .field("incremental", &state.incremental)
             .field("counts", &self.counts())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Group;
+
+    #[test]
+    fn number_of_a_living_pool_is_nobody_elses() {
+        let held = Group::new().expect("there are few");
+        for _ in 0..if cfg!(miri) { 100 } else { 70_000 } {
+            assert_ne!(Group::new().expect("there are few").0, held.0);
+        }
     }
 }
