@@ -19,7 +19,7 @@ pub use harness::child::{Cost, as_client, cost_of, run_child};
 pub use harness::compare::{Case, Comparison, Measurement, Schedule, Spent, compare};
 pub use harness::cpu::Account;
 pub use harness::host::Host;
-pub use harness::options::{Local, Options, Serve, serve_if_told};
+pub use harness::options::{Groups, Local, Options, Serve, groups_and_schedule, serve_if_told};
 pub use harness::pairs::{pair, peer, spent};
 pub use harness::report::{Report, Sample};
 pub use harness::rival::Rival;

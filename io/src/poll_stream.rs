@@ -87,8 +87,7 @@ impl PollStream {
     ///
     /// # Errors
     /// What send(2) gave, now or before; `BrokenPipe` after [`poll_close`](Self::poll_close);
-    /// [`Cancelled`](coring_runtime::Cancelled) if it is asked to
-    /// stop, by a limit too.
+    /// [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a limit too.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_until(Goal::Room, cx))?;
         if self.sender.has_ended() && !bytes.is_empty() {

@@ -24,7 +24,7 @@ use coring::net::{TcpStream, copy_bidirectional};
 use coring::{BufResult, IoBuf, Runner};
 use coring_benches::raw::splices::{self, Pipe};
 use coring_benches::raw::{Turns, ring};
-use coring_benches::{Case, Schedule, Spent, compare, pair, peer, spent};
+use coring_benches::{Case, Schedule, Spent, compare, groups_and_schedule, pair, peer, spent};
 
 const USAGE: &str = "\
 moving [proxy,file] [--cycles 20] [--window-ms 60]
@@ -32,28 +32,14 @@ moving [proxy,file] [--cycles 20] [--window-ms 60]
 proxy: messages to an echo server and back, and bulk one way. file: from the page cache.";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut groups: Vec<String> = ["proxy", "file"].map(str::to_owned).into();
-    let mut schedule = Schedule {
+    let schedule = Schedule {
         cycles: 20,
         window: Duration::from_millis(60),
         ..Schedule::default()
     };
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        use lexopt::prelude::*;
-        match argument {
-            Value(names) => groups = names.string()?.split(',').map(str::to_owned).collect(),
-            Long("cycles") => schedule.cycles = parser.value()?.parse()?,
-            Long("window-ms") => {
-                schedule.window = Duration::from_millis(parser.value()?.parse()?);
-            }
-            Long("help") | Short('h') => {
-                println!("{USAGE}");
-                return Ok(());
-            }
-            _ => return Err(argument.unexpected().into()),
-        }
-    }
+    let Some((groups, schedule)) = groups_and_schedule(USAGE, &["proxy", "file"], schedule)? else {
+        return Ok(());
+    };
     let mut ring = ring()?;
     let turns = RefCell::new(Turns::new(&mut ring)?);
     let runner = RefCell::new(Runner::builder().build()?);

@@ -24,7 +24,9 @@ use coring::net::UdpSocket;
 use coring::{BufResult, Runner, create_task};
 use coring_benches::raw::udp::{Receive, batches};
 use coring_benches::raw::{Turns, ring};
-use coring_benches::{Account, CLIENT_CORE, Case, Schedule, Spent, compare, pin_to, thread_id};
+use coring_benches::{
+    Account, CLIENT_CORE, Case, Schedule, Spent, compare, groups_and_schedule, pin_to, thread_id,
+};
 use tokio::net::UdpSocket as TokioSocket;
 
 const USAGE: &str = "\
@@ -43,28 +45,15 @@ const SEGMENTS: u64 = 16;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut groups: Vec<String> = ["receive", "echo"].map(str::to_owned).into();
-    let mut schedule = Schedule {
+    let schedule = Schedule {
         cycles: 20,
         window: Duration::from_millis(60),
         ..Schedule::default()
     };
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        use lexopt::prelude::*;
-        match argument {
-            Value(names) => groups = names.string()?.split(',').map(str::to_owned).collect(),
-            Long("cycles") => schedule.cycles = parser.value()?.parse()?,
-            Long("window-ms") => {
-                schedule.window = Duration::from_millis(parser.value()?.parse()?);
-            }
-            Long("help") | Short('h') => {
-                println!("{USAGE}");
-                return Ok(());
-            }
-            _ => return Err(argument.unexpected().into()),
-        }
-    }
+    let Some((groups, schedule)) = groups_and_schedule(USAGE, &["receive", "echo"], schedule)?
+    else {
+        return Ok(());
+    };
     let mut ring = ring()?;
     let turns = Turns::new(&mut ring)?;
     let receive = Receive::new(&turns)?;

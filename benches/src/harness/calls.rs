@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{cqueue, opcode, types};
 
-use super::client::Load;
+use super::client::{Load, ended};
 use crate::raw::Turns;
 
 const CONNECT: u64 = 1 << 32;
@@ -84,22 +84,13 @@ impl Load for Calls {
 
     /// The place whose connection the server has closed.
     fn answered(&mut self, completion: &cqueue::Entry) -> io::Result<usize> {
-        let result = completion.result();
-        let token = completion.user_data();
-        if token & CONNECT != 0 {
-            return Err(io::Error::from_raw_os_error(-result));
-        }
-        self.in_flight -= 1;
-        if result < 0 {
-            return Err(io::Error::from_raw_os_error(-result));
-        }
-        if result as usize != self.answer_bytes {
+        let (place, result) = ended(completion, CONNECT, &mut self.in_flight)?;
+        if result != self.answer_bytes {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("an answer of {result} bytes"),
             ));
         }
-        let place = token as usize;
         self.sockets[place] = None;
         Ok(place)
     }

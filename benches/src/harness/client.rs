@@ -33,6 +33,23 @@ pub(crate) trait Load {
     fn answered(&mut self, completion: &cqueue::Entry) -> io::Result<usize>;
 }
 
+/// What a completion of a chain of two requests says, of which the first is silent in success and has
+/// `first` in its token: the place, and what the second gave. One less is in flight then.
+pub(crate) fn ended(
+    completion: &cqueue::Entry,
+    first: u64,
+    in_flight: &mut usize,
+) -> io::Result<(usize, usize)> {
+    let token = completion.user_data();
+    if token & first == 0 {
+        *in_flight -= 1;
+    }
+    match completion.result() {
+        result if result < 0 || token & first != 0 => Err(io::Error::from_raw_os_error(-result)),
+        result => Ok((token as usize, result as usize)),
+    }
+}
+
 /// What one server did in one window.
 pub(crate) struct Window {
     pub(crate) requests: u64,

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{cqueue, opcode, types};
 
-use super::client::Load;
+use super::client::{Load, ended};
 use crate::raw::Turns;
 
 const SEND: u64 = 1 << 32;
@@ -115,22 +115,13 @@ impl Load for Messages {
 
     /// The connection whose whole message came back.
     fn answered(&mut self, completion: &cqueue::Entry) -> io::Result<usize> {
-        let result = completion.result();
-        let token = completion.user_data();
-        if token & SEND != 0 {
-            return Err(io::Error::from_raw_os_error(-result));
-        }
-        self.in_flight -= 1;
-        if result < 0 {
-            return Err(io::Error::from_raw_os_error(-result));
-        }
-        if result as usize != self.message_bytes {
+        let (place, result) = ended(completion, SEND, &mut self.in_flight)?;
+        if result != self.message_bytes {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 "the server hung up",
             ));
         }
-        let place = token as usize;
         let range = place * self.message_bytes..(place + 1) * self.message_bytes;
         if self.memory.sent.borrow()[range.clone()] != self.memory.received.borrow()[range] {
             return Err(io::Error::new(

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::compare::Schedule;
 use super::report::Report;
 use super::round_robin::{Workload, round_robin};
 use super::server::Server;
@@ -199,4 +200,38 @@ fn names(list: &str) -> Vec<String> {
 
 fn numbers(list: &str) -> Result<Vec<usize>, std::num::ParseIntError> {
     list.split(',').map(str::parse).collect()
+}
+
+/// What is measured, and how often.
+pub type Groups = (Vec<String>, Schedule);
+
+/// Groups of measurements, by default `all`, and a schedule, from the command line of a program that
+/// takes nothing else. Nothing if it was asked for its `usage`, and has told that.
+///
+/// # Errors
+///
+/// What the words are wrong in.
+pub fn groups_and_schedule(
+    usage: &str,
+    all: &[&str],
+    mut schedule: Schedule,
+) -> Result<Option<Groups>, Box<dyn Error>> {
+    let mut groups: Vec<String> = all.iter().map(|&name| name.to_owned()).collect();
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        use lexopt::prelude::*;
+        match argument {
+            Value(names) => groups = names.string()?.split(',').map(str::to_owned).collect(),
+            Long("cycles") => schedule.cycles = parser.value()?.parse()?,
+            Long("window-ms") => {
+                schedule.window = Duration::from_millis(parser.value()?.parse()?);
+            }
+            Long("help") | Short('h') => {
+                println!("{usage}");
+                return Ok(None);
+            }
+            _ => return Err(argument.unexpected().into()),
+        }
+    }
+    Ok(Some((groups, schedule)))
 }

@@ -23,18 +23,11 @@ const EVENTS: usize = 1024;
 ///
 /// If the poll or the listener fails.
 pub fn serve(listener: std::net::TcpListener, stop: &AtomicBool) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let mut listener = TcpListener::from_std(listener);
-    let mut poll = Poll::new()?;
-    poll.registry()
-        .register(&mut listener, LISTENER, Interest::READABLE)?;
+    let (listener, mut poll) = watch(listener)?;
     let mut events = Events::with_capacity(EVENTS);
     let mut connections: Vec<Option<Connection>> = Vec::new();
     loop {
-        match poll.poll(&mut events, None) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            answer => answer?,
-        }
+        wait(&mut poll, &mut events)?;
         for event in &events {
             if event.token() == LISTENER {
                 if !accept(&poll, &listener, &mut connections, stop)? {
@@ -48,6 +41,25 @@ pub fn serve(listener: std::net::TcpListener, stop: &AtomicBool) -> io::Result<(
             {
                 *slot = None;
             }
+        }
+    }
+}
+
+/// A poll that tells of connections.
+fn watch(listener: std::net::TcpListener) -> io::Result<(TcpListener, Poll)> {
+    listener.set_nonblocking(true)?;
+    let mut listener = TcpListener::from_std(listener);
+    let poll = Poll::new()?;
+    poll.registry()
+        .register(&mut listener, LISTENER, Interest::READABLE)?;
+    Ok((listener, poll))
+}
+
+fn wait(poll: &mut Poll, events: &mut Events) -> io::Result<()> {
+    loop {
+        match poll.poll(events, None) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            answer => return answer,
         }
     }
 }
@@ -117,17 +129,10 @@ pub fn answer(listener: std::net::TcpListener, stop: &AtomicBool) -> io::Result<
 }
 
 fn welcome(listener: std::net::TcpListener, stop: &AtomicBool, welcome: Welcome) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let mut listener = TcpListener::from_std(listener);
-    let mut poll = Poll::new()?;
-    poll.registry()
-        .register(&mut listener, LISTENER, Interest::READABLE)?;
+    let (listener, mut poll) = watch(listener)?;
     let mut events = Events::with_capacity(EVENTS);
     loop {
-        match poll.poll(&mut events, None) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            answer => answer?,
-        }
+        wait(&mut poll, &mut events)?;
         loop {
             match listener.accept() {
                 Ok((stream, _)) => welcome(stream)?,

@@ -36,8 +36,9 @@ const OUT_BYTES: usize = 16;
 /// Room for an address of the internet (28 bytes). Behind it everything is aligned.
 const NAME_ROOM: usize = 32;
 
-// SAFETY: the header is in the scratch: the kernel reads it at submission (M). It fills what the pool
-// gave it; the parts that it leaves out are those of the head, which the pool has initialised.
+// SAFETY: the header is in the scratch, which stays until the kernel has read it at submission (R1, M).
+// The kernel fills what the pool gave it; the parts that it leaves out are those of the head, which
+// the pool has initialised.
 unsafe impl Operation for RecvMessages {
     type Output = io::Result<Message>;
 
@@ -56,7 +57,7 @@ unsafe impl Operation for RecvMessages {
     }
 
     fn complete(self, cqe: Cqe) -> Self::Output {
-        // SAFETY: of this operation, whose request names this pool.
+        // SAFETY: of this operation, whose request names this pool: each completion comes here once (R6).
         let bytes = unsafe { self.pool.lease(cqe) }?;
         Ok(Message {
             bytes,
@@ -118,8 +119,8 @@ impl RecvMessageOwn {
     }
 }
 
-// SAFETY: what the request points at is the inner operation's, on the heap, and nobody looks at that
-// before the message has come.
+// SAFETY: what the request points at is the inner operation's, on the heap, which every clone keeps
+// (R1); nobody looks at that before the message has come.
 unsafe impl Operation for RecvMessageOwn {
     type Output = io::Result<(Received, Vec<u8>)>;
 

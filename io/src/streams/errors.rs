@@ -56,7 +56,7 @@ impl Error for IncompleteRead {}
 #[non_exhaustive]
 pub struct LimitOverrun {
     /// Bytes before the separator, or looked through without finding one. They are still in the
-    /// reader.
+    /// reader, but after [`readline`](super::StreamReader::readline).
     pub consumed: usize,
     /// Whether a separator is behind them.
     pub found: bool,

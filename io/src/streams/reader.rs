@@ -308,8 +308,8 @@ impl StreamReader {
     /// Cancel safe: dropping this before it completes has no effect: what has come is still unread.
     ///
     /// # Errors
-    /// [`LimitOverrun`] if it is longer than the limit: then it is dropped, as far as it has come; else
-    /// as [`fill`](Self::fill).
+    /// [`LimitOverrun`] if it is longer than the limit: then it is dropped, as far as it has come, and
+    /// what still comes of it is the next line; else as [`fill`](Self::fill).
     pub async fn readline(&mut self) -> io::Result<Lease> {
         checkpoint()?;
         match self.find(&[b"\n"]).await {

@@ -46,6 +46,11 @@ impl StreamWriter {
         }
     }
 
+    /// What is left to be sent when this is dropped.
+    pub(super) fn rest(&self) -> Rest {
+        self.sender.rest()
+    }
+
     /// Has `data` sent, and returns at once. What is borrowed is copied; a vector, [`Bytes`] or a
     /// [`Lease`] is sent from where it is.
     ///
@@ -200,13 +205,6 @@ impl StreamWriter {
     /// As [`drain`](Self::drain).
     pub async fn wait_closed(&mut self) -> io::Result<()> {
         self.sender.wait_closed().await
-    }
-}
-
-impl StreamWriter {
-    /// What is left to be sent when this is dropped.
-    pub(super) fn rest(&self) -> Rest {
-        self.sender.rest()
     }
 }
 

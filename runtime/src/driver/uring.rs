@@ -96,9 +96,7 @@ pub(crate) struct Uring {
     event_fd: Option<Arc<OwnedFd>>,
     /// A second descriptor of the ring, for those who send messages to it.
     shared_fd: Option<Arc<OwnedFd>>,
-    /// The kernel had no memory to keep a completion: an enter has said so.
-    lost: bool,
-    /// How many it has dropped so, as of the last look.
+    /// Completions that the kernel had no memory to keep, as of the last look.
     dropped: u32,
     stats: DriverStats,
 }
@@ -150,7 +148,6 @@ impl Uring {
             min_wait,
             event_fd: None,
             shared_fd: shared_fd.map(Arc::new),
-            lost: false,
             dropped: 0,
             stats: DriverStats::default(),
             ring,
@@ -222,7 +219,6 @@ impl Uring {
                 libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY => Ok(()),
                 // The kernel had no memory to keep a completion: counted as an overflow is.
                 libc::EBADR => {
-                    self.lost = true;
                     self.stats.overflows += 1;
                     Ok(())
                 }
@@ -267,10 +263,9 @@ impl Uring {
     }
 
     pub(super) fn take_lost(&mut self) -> bool {
-        // An enter says so with EBADR, but only one that has nothing else to say.
+        // An enter says so with EBADR as well, but later, if it has something else to say.
         let dropped = self.ring.completion().overflow();
-        let lost = std::mem::replace(&mut self.dropped, dropped) != dropped;
-        std::mem::replace(&mut self.lost, false) || lost
+        std::mem::replace(&mut self.dropped, dropped) != dropped
     }
 
     pub(super) fn has_overflowed(&mut self) -> bool {

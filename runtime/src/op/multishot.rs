@@ -74,8 +74,8 @@ impl<O: Operation + Clone> Orphan for ManyShots<O> {
 impl<O: Operation + Clone> Multishot<O> {
     /// Pauses the operation when more than `held_max` is queued here, until that is fetched: a
     /// completion counts as one, or as the bytes that it has in a provided buffer, if that is not its
-    /// own ([`BufPool::whole`](crate::BufPool::whole)). What the kernel
-    /// had done by then still comes; the rest stays with it. 0 is no bound.
+    /// own ([`BufPool::whole`](crate::BufPool::whole)). What the kernel had done by then still comes;
+    /// the rest stays with it. 0 is no bound.
     pub const fn bounded(mut self, held_max: u64) -> Self {
         self.held_max = held_max;
         self

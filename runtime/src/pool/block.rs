@@ -29,7 +29,7 @@ impl Block {
         // SAFETY: not empty.
         let start = NonNull::new(unsafe { alloc(layout) });
         let start = start.unwrap_or_else(|| handle_alloc_error(layout));
-        // SAFETY: the block has so many bytes, and is nobody else's yet.
+        // SAFETY: the block has so many bytes, and no request can reach it yet (R1).
         unsafe { start.write_bytes(0, head as usize) };
         Self { start, bytes }
     }
