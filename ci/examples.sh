@@ -7,7 +7,7 @@
 # To add one: a function `check_NAME` below. An example without one is a failure.
 source "$(dirname "$0")/lib.sh"
 
-PLANNED=(say_after wait_for echo cat copy embed doctor structured graceful producer_consumer kv proxy chat udp_echo port_scan)
+PLANNED=(say_after wait_for echo cat copy embed doctor structured graceful producer_consumer kv proxy chat udp_echo port_scan hyper)
 
 package python3 python3 || fail "python3, the real client, cannot be installed"
 
@@ -138,6 +138,21 @@ check_graceful() {
     ended
     prints 'no more connections'
     prints 'all requests have ended'
+}
+
+# Clients that leave early are answered and no fault; curl's upload comes back; a graceful end.
+check_hyper() {
+    package curl curl || fail "curl, the real client, cannot be installed"
+    serving hyper 127.0.0.1:0
+    random body 3000000
+    [ "$(curl -sS "http://$address/")" = hello ] || wrong "curl was not greeted"
+    curl -sS --data-binary "@$scratch/body" "http://$address/echo" |
+        cmp - "$scratch/body" || wrong "the echo is another"
+    timeout 60 python3 ci/hyper_client.py "$address" "$server" >>"$scratch/out" 2>&1 ||
+        wrong "the client found a fault"
+    ended
+    prints 'all requests have ended'
+    [ "$(wc -l <"$scratch/out")" -eq 3 ] || wrong "it reports what is no error"
 }
 
 check_chat() {

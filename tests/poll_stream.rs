@@ -10,9 +10,11 @@
 mod common;
 
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Read, Write};
+use std::net;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -91,6 +93,59 @@ fn hyper_closes_a_connection_whose_head_takes_too_long() {
     });
 }
 
+/// Serves one connection, whose client is a thread that does not wait for the loop.
+async fn serve_one(client: fn(&mut net::TcpStream) -> io::Result<String>) {
+    let mut listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = listener.local_addr().expect("it is bound");
+    let client = thread::spawn(move || {
+        let mut stream = net::TcpStream::connect(addr)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n")?;
+        client(&mut stream)
+    });
+    let (stream, _) = listener.accept().await.expect("a client");
+    let answer = service_fn(async |_: Request<hyper::body::Incoming>| {
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("hello"))))
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .serve_connection(stream.into_poll(), answer)
+        .await;
+    let answer = client.join().expect("no panic").expect("it is connected");
+    served.expect("it was answered");
+    assert!(answer.ends_with("hello"), "{answer}");
+}
+
+/// hyper takes an end of the stream that is there before its flush is over for a client that broke
+/// off.
+#[test]
+fn hyper_is_done_with_a_client_that_leaves_with_its_answer() {
+    let world = World::uring();
+    world.run(async {
+        for _ in 0..100 {
+            serve_one(|stream| {
+                let mut buf = [0; 1000];
+                let n = stream.read(&mut buf)?;
+                Ok(String::from_utf8_lossy(&buf[..n]).into())
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+fn hyper_answers_a_client_that_ends_its_side_behind_the_request() {
+    let world = World::uring();
+    world.run(async {
+        for _ in 0..100 {
+            serve_one(|stream| {
+                stream.shutdown(net::Shutdown::Write)?;
+                io::read_to_string(stream)
+            })
+            .await;
+        }
+    });
+}
+
 #[test]
 fn framed_lines_go_both_ways() {
     let world = World::uring();
@@ -151,7 +206,7 @@ fn polled_read_that_is_given_up_loses_nothing() {
 }
 
 #[test]
-fn polled_write_waits_for_a_slow_reader_and_flush_for_all() {
+fn polled_write_waits_for_a_slow_reader_and_close_for_all() {
     use futures_util::io::AsyncWriteExt as _;
     let world = World::uring();
     world.run(async {
@@ -174,7 +229,6 @@ fn polled_write_waits_for_a_slow_reader_and_flush_for_all() {
         for part in bytes.chunks(100_001) {
             ours.write_all(part).await.expect("it is connected");
         }
-        ours.flush().await.expect("it is connected");
         ours.close().await.expect("it is connected");
         let in_flight = Stats::current().in_flight;
         assert!(reader.await == bytes);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem::replace;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -9,18 +10,21 @@ use coring_runtime::checkpoint;
 
 use crate::net::send::{Sender, written_after_the_end};
 use crate::net::{Kind, Stream};
-use crate::streams::StreamReader;
+use crate::streams::{StreamReader, StreamWriter};
 
 /// A connection for crates that poll: `futures_io` and `tokio::io`'s `AsyncRead` and `AsyncWrite`,
 /// and hyper's `rt::Read` and `rt::Write`, each with the feature `futures-io`, `tokio` or `hyper`.
 ///
 /// The operations are in here and not in a future, so a read that is polled and given up loses
-/// nothing. What is written is copied and sent in the background; a flush waits until the kernel has
-/// it.
+/// nothing. What is written is copied and sent in the background, also when this is dropped: a flush
+/// does not wait for it, as a flush of a socket waits for nothing that the kernel holds, and
+/// [`poll_close`](Self::poll_close) does.
 pub struct PollStream {
     reader: StreamReader,
     sender: Sender,
     waiting: Option<(Goal, Waiting)>,
+    /// Bytes were given, and nobody has waited since.
+    has_given: bool,
 }
 
 type Waiting = Pin<Box<dyn Future<Output = io::Result<()>>>>;
@@ -33,26 +37,41 @@ enum Goal {
 }
 
 impl<K: Kind> Stream<K> {
-    /// The connection for crates that poll.
+    /// The connection for crates that poll. `examples/hyper.rs` is a server of them.
     pub fn into_poll(self) -> PollStream {
-        let (fd, receiver) = self.into_parts();
-        PollStream {
-            reader: StreamReader::new(receiver),
-            sender: Sender::new(fd),
-            waiting: None,
-        }
+        let (reader, writer) = self.into_streams();
+        PollStream::new(reader, writer)
     }
 }
 
 impl PollStream {
-    /// What has come and is unread; waits for some. Nothing is the end of the stream.
+    /// A stream of two that go on, such as those that a server's handler is given.
+    pub fn new(reader: StreamReader, writer: StreamWriter) -> Self {
+        Self {
+            reader,
+            sender: writer.into_sender(),
+            waiting: None,
+            has_given: false,
+        }
+    }
+
+    /// What has come and is unread; waits for some. Nothing is the end of the stream, which is told
+    /// in another poll of the task than the bytes before it.
     ///
     /// # Errors
     /// What recv(2) gives; [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a
     /// limit too.
     pub fn poll_fill_buf(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         if self.reader.buffer().is_empty() {
-            ready!(self.reader.poll_fill(cx))?;
+            let filled = self.reader.poll_fill(cx);
+            let has_given = replace(&mut self.has_given, false);
+            ready!(filled)?;
+            if has_given && self.reader.buffer().is_empty() {
+                // hyper would take a client that ends its side behind its request for one that broke
+                // off, without having looked at the request: readiness does not show it both at once.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         } else {
             checkpoint()?;
         }
@@ -65,6 +84,7 @@ impl PollStream {
     /// If there are fewer.
     #[track_caller]
     pub fn consume(&mut self, n: usize) {
+        self.has_given |= n > 0;
         self.reader.consume(n);
     }
 
@@ -98,15 +118,18 @@ impl PollStream {
         Poll::Ready(Ok(n))
     }
 
-    /// Waits until the kernel has all that was written.
+    /// Nothing to wait for: what was written is on its way.
     ///
     /// # Errors
     /// As [`poll_write`](Self::poll_write).
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_until(Goal::Flushed, cx)
+    // hyper holds a request for unanswered until the flush behind its answer is over: a client that
+    // has the answer and leaves would be one that broke off.
+    pub fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        checkpoint()?;
+        Poll::Ready(self.sender.error())
     }
 
-    /// Ends what the peer reads, after what was written.
+    /// Ends what the peer reads, after what was written, and waits until the kernel has all of it.
     ///
     /// # Errors
     /// As [`poll_write`](Self::poll_write).
@@ -121,7 +144,7 @@ impl PollStream {
             _ => {
                 let is_there = match goal {
                     Goal::Room => self.sender.has_room(),
-                    Goal::Flushed => self.sender.buffered() == 0,
+                    Goal::Flushed => self.sender.is_flushed(),
                 };
                 if is_there {
                     checkpoint()?;

@@ -106,7 +106,7 @@ struct Outgoing {
     state: RefCell<State>,
     /// Set while no more is queued than a drain waits for.
     drained: Event,
-    /// Set while nothing is.
+    /// Set while nothing is, and the end that was asked for is there.
     flushed: Event,
     /// Set when the connection is closed. All are set when it has failed.
     closed: Event,
@@ -223,6 +223,11 @@ impl Sender {
         self.0.drained.is_set()
     }
 
+    /// Whether a flush would not wait.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.0.flushed.is_set()
+    }
+
     /// What has become of the connection.
     pub(crate) fn error(&self) -> io::Result<()> {
         self.0.error()
@@ -244,7 +249,7 @@ impl Sender {
         self.0.wait_to_go_on(&self.0.drained).await
     }
 
-    /// Waits until all that was written has been sent.
+    /// Waits until all that was written has been sent, and the end behind it.
     pub(crate) async fn flush(&self) -> io::Result<()> {
         self.0.wait_to_go_on(&self.0.flushed).await
     }
@@ -354,6 +359,7 @@ impl Outgoing {
         let mut state = this.state.borrow_mut();
         if state.end < end {
             state.end = end;
+            this.flushed.clear();
             Self::see_to_pump(this, state);
         }
     }
@@ -467,7 +473,7 @@ impl Outgoing {
         while let Some(chunk) = batch.pop() {
             state.queue.push_front(chunk);
         }
-        if state.bytes == 0 {
+        if state.bytes == 0 && state.ended == state.end {
             self.flushed.set();
         }
         if state.bytes <= state.high_water / 4 {
@@ -580,7 +586,11 @@ async fn pump(outgoing: Rc<Outgoing>) {
 impl Outgoing {
     fn has_ended(&self, how: Shutdown) {
         let closed = how == Shutdown::Both;
-        self.state.borrow_mut().ended = if closed { End::Closed } else { End::Eof };
+        let mut state = self.state.borrow_mut();
+        state.ended = if closed { End::Closed } else { End::Eof };
+        if state.ended == state.end {
+            self.flushed.set();
+        }
         if closed {
             self.closed.set();
         }

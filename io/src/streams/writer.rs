@@ -46,6 +46,10 @@ impl StreamWriter {
         }
     }
 
+    pub(crate) fn into_sender(self) -> Sender {
+        self.sender
+    }
+
     /// What is left to be sent when this is dropped.
     pub(super) fn rest(&self) -> Rest {
         self.sender.rest()
