@@ -1,11 +1,13 @@
 //! Servers of streams.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use coring_runtime::{
     Failure, Task, TaskRef, checkpoint, create_task, is_cancelled, shielded, submit, yield_now,
 };
 use coring_timer::timeout;
+use futures_util::FutureExt;
 use slab::Slab;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -35,8 +38,9 @@ const ACCEPTS_MAX: u32 = 32;
 /// (asyncio's `start_server`). Small writes go out at once (TCP_NODELAY). Port 0 is any that is free.
 ///
 /// The handler gives nothing, or a `Result<(), E>`: an error is reported on stderr
-/// ([`ServerBuilder::on_report`] has it otherwise), unless it is that of a cancellation. A
-/// connection is closed when its reader and its writer are dropped, after what was written.
+/// ([`ServerBuilder::on_report`] has it otherwise), unless it is that of a cancellation. So is a panic,
+/// which harms no other connection. A connection is closed when its reader and its writer are dropped,
+/// after what was written.
 ///
 /// # Cancel safety
 ///
@@ -125,7 +129,22 @@ pub enum ServerReport<'a> {
     /// A listener has failed, and listens no more.
     Failed(&'a io::Error),
     /// A handler gave an error.
-    Handler(&'a (dyn Error + 'static)),
+    #[non_exhaustive]
+    Handler {
+        /// Whose connection it was, if it came over the internet.
+        peer: Option<SocketAddr>,
+        /// What the handler gave.
+        error: &'a (dyn Error + 'static),
+    },
+    /// A handler has panicked. (The hook for panics has been called, which by default writes the place
+    /// to stderr.)
+    #[non_exhaustive]
+    Panicked {
+        /// Whose connection it was, if it came over the internet.
+        peer: Option<SocketAddr>,
+        /// What the panic was raised with: a `&str` or a `String`, if by `panic!`.
+        payload: &'a (dyn Any + Send),
+    },
 }
 
 impl fmt::Display for ServerReport<'_> {
@@ -133,7 +152,27 @@ impl fmt::Display for ServerReport<'_> {
         match self {
             Self::Paused(error) => write!(f, "no connection can be accepted for now: {error}"),
             Self::Failed(error) => write!(f, "a listener has failed: {error}"),
-            Self::Handler(error) => write!(f, "a connection ended with an error: {error}"),
+            Self::Handler { peer, error } => {
+                write!(f, "{} ended with an error: {error}", Whose(*peer))
+            }
+            Self::Panicked { peer, payload } => {
+                write!(f, "{} ended with a panic", Whose(*peer))?;
+                let text = payload.downcast_ref::<&str>().copied();
+                let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+                text.map_or(Ok(()), |text| write!(f, ": {text}"))
+            }
+        }
+    }
+}
+
+/// A connection, by its peer.
+struct Whose(Option<SocketAddr>);
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(peer) => write!(f, "the connection of {peer}"),
+            None => f.write_str("a connection"),
         }
     }
 }
@@ -151,6 +190,9 @@ impl ServerBuilder {
     /// The most connections that are served at once. Others wait: some accepted, the rest with the
     /// kernel. By default there is no such limit. One whose handler has ended counts until what was
     /// written is sent.
+    ///
+    /// Those that wait have been served nothing. When the server closes, by whatever call, they are
+    /// closed with what listened, and most peers see a reset.
     ///
     /// # Panics
     /// If it is 0.
@@ -348,7 +390,8 @@ impl Server {
         self.serving.listening.get() > 0 && !self.accepts.is_empty()
     }
 
-    /// Listens no more. Connections live on.
+    /// Listens no more. Connections live on, but those that [wait](ServerBuilder::connections_max) to be
+    /// served are closed.
     pub fn close(&mut self) {
         for task in self.accepts.drain(..) {
             task.cancel();
@@ -399,7 +442,8 @@ impl Server {
     /// are free then.
     ///
     /// A connection has ended when its handler has, and what that has written is sent: what a peer does
-    /// not take within these times is forgotten.
+    /// not take within these times is forgotten. Those that [wait](ServerBuilder::connections_max) to be
+    /// served are closed at once.
     ///
     /// A request to stop goes on to the connections at once.
     ///
@@ -499,12 +543,12 @@ where
             break stopped;
         }
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 // Only now: others may have waited for a connection when there was room for one.
                 if let Err(stopped) = serving.room().await {
                     break stopped;
                 }
-                serve_one(&serving, stream, handler.clone());
+                serve_one(&serving, stream, K::inet(&peer), handler.clone());
             }
             Err(error) if is_shortage(&error) => {
                 serving.report(ServerReport::Paused(&error));
@@ -530,8 +574,12 @@ fn is_shortage(error: &io::Error) -> bool {
     )
 }
 
-fn serve_one<K, F, R>(serving: &Rc<Serving>, stream: Stream<K>, handler: Rc<F>)
-where
+fn serve_one<K, F, R>(
+    serving: &Rc<Serving>,
+    stream: Stream<K>,
+    peer: Option<SocketAddr>,
+    handler: Rc<F>,
+) where
     K: Kind,
     F: AsyncFn(StreamReader, StreamWriter) -> R + 'static,
     R: HandlerOutput + 'static,
@@ -549,11 +597,22 @@ where
     };
     entry.insert(create_task(async move {
         let connection = connection;
-        let output = handler(reader, writer).await;
-        if let Some(error) = output.error()
-            && !is_cancelled(error)
-        {
-            connection.serving.report(ServerReport::Handler(error));
+        // Nobody polls it after a panic.
+        let output = AssertUnwindSafe(handler(reader, writer)).catch_unwind();
+        match output.await {
+            Ok(output) => {
+                if let Some(error) = output.error()
+                    && !is_cancelled(error)
+                {
+                    let report = ServerReport::Handler { peer, error };
+                    connection.serving.report(report);
+                }
+            }
+            Err(panic) => {
+                let payload = &*panic;
+                let report = ServerReport::Panicked { peer, payload };
+                connection.serving.report(report);
+            }
         }
         // Until then it counts: it has a descriptor, and memory.
         rest.sent().await;
