@@ -102,6 +102,10 @@ where
 }
 
 /// What a handler gives: nothing, or a `Result<(), E>` with any [`Failure`].
+#[diagnostic::on_unimplemented(
+    message = "the handler of a server cannot give `{Self}`",
+    note = "it gives nothing, or a `Result<(), E>` with an error that is a `coring::Failure`"
+)]
 pub trait HandlerOutput {
     /// The error, if it is one.
     fn error(&self) -> Option<&(dyn Error + 'static)>;

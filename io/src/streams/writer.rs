@@ -269,6 +269,11 @@ impl fmt::Debug for StreamWriter {
 }
 
 /// What can be written: bytes or text, borrowed, which are copied, or owned, which are not.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be written to a stream",
+    note = "give bytes or text: `&[u8]`, `&str` and the like are copied, a `Vec<u8>`, `String`, `Bytes` \
+            or `Lease` is sent from where it is"
+)]
 pub trait Writable: sealed::Sealed {
     #[doc(hidden)]
     #[expect(private_interfaces, reason = "nobody else can implement or call it")]
@@ -298,6 +303,8 @@ writable! {
     () &Vec<u8>: sender, data => sender.write(data);
     () &str: sender, data => sender.write(data.as_bytes());
     () &String: sender, data => sender.write(data.as_bytes());
+    () &Bytes: sender, data => sender.write(data);
+    () &Lease: sender, data => sender.write(data);
     () String: sender, data => sender.push(Chunk::Copied(data.into_bytes(), 0));
     () Vec<u8>: sender, data => sender.push(Chunk::Copied(data, 0));
     () Bytes: sender, data => sender.push(Chunk::Bytes(data));
