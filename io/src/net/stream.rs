@@ -39,6 +39,10 @@ const REFUSAL_BYTES: usize =
 /// all connections of a runtime share. What has arrived belongs to the connection: a read that is
 /// dropped, cancelled or timed out loses nothing of it. When more than 128 KiB wait for somebody to
 /// read them the receive is paused, and the peer finds the window closed.
+///
+/// What is to be read to its end, or by lines, is read as streams:
+/// [`into_streams`](Self::into_streams) gives a [`StreamReader`](crate::streams::StreamReader), which
+/// has `read_to_end`, `readline` and others, and keeps what has come when a read is given up.
 pub struct Stream<K: Kind> {
     fd: SharedFd,
     receiver: Receiver,
@@ -117,7 +121,7 @@ impl<K: Kind> Stream<K> {
         self.receiver.peek(buf).await
     }
 
-    /// Reads until `buf` is full.
+    /// Reads until `buf` is full: up to its capacity, if it is a `Vec`.
     ///
     /// # Cancel safety
     ///

@@ -223,6 +223,27 @@ impl ServerBuilder {
     }
 
     /// Is called with what would be written to stderr.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use coring::Server;
+    /// use coring::streams::ServerReport;
+    ///
+    /// # let log = |_: String| {};
+    /// let builder = Server::builder().on_report(move |report| match report {
+    ///     // Peers that hang up are nothing to be told of.
+    ///     ServerReport::Handler { error, .. } if is_reset(error) => {}
+    ///     ServerReport::Handler { peer: Some(peer), error, .. } => log(format!("{peer}: {error}")),
+    ///     other => log(other.to_string()),
+    /// });
+    ///
+    /// fn is_reset(error: &(dyn std::error::Error + 'static)) -> bool {
+    ///     let error = error.downcast_ref::<std::io::Error>();
+    ///     error.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+    /// }
+    /// # drop(builder);
+    /// ```
     pub fn on_report(mut self, report: impl Fn(ServerReport<'_>) + 'static) -> Self {
         self.report = Rc::new(report);
         self
