@@ -840,3 +840,26 @@ fn several_gigabytes_in_one_write() {
         assert_eq!(joined(peer).await, total);
     });
 }
+
+/// A connection that has been answered and is idle keeps no buffer: else all of the pool would be
+/// with those that ask nothing any more.
+#[test]
+fn lease_that_was_sent_is_given_back_though_nobody_writes_again() {
+    let world = World::uring();
+    world.run(async {
+        let (mut reader, mut writer, mut theirs) = over_tcp();
+        for n in [64, 1_000, 16 * 1024, 100_000] {
+            theirs.write_all(&pattern(0, n)).expect("there is room");
+            writer.write(reader.readexactly(n).await.expect("it comes"));
+            let mut answer = vec![0; n];
+            let answered = thread::spawn(move || {
+                theirs.read_exact(&mut answer).expect("it is answered");
+                (theirs, answer)
+            });
+            let answer;
+            (theirs, answer) = joined(answered).await;
+            assert!(answer == pattern(0, n));
+            until(|| Stats::current().buffers.leases == 0).await;
+        }
+    });
+}

@@ -78,6 +78,24 @@ async fn start<O: Operation>(op: &mut Op<O>) {
     .await;
 }
 
+/// Counts the polls of a task that has started `op` in one of the two ways, up to `until`.
+async fn polls_until(mut op: Op<SendNow>, quietly: bool, until: Duration) -> u32 {
+    let mut polls = 0;
+    let mut until = std::pin::pin!(Timer::after(until));
+    poll_fn(|cx| {
+        polls += 1;
+        if quietly {
+            op.start_quietly(cx);
+        } else {
+            op.start(cx);
+        }
+        until.as_mut().poll(cx).map(drop)
+    })
+    .await;
+    assert!(op.await.0.is_ok());
+    polls
+}
+
 /// More than a socket or pipe takes at once.
 const TOO_MUCH: usize = if cfg!(miri) { 70_000 } else { 4 << 20 };
 
@@ -139,6 +157,17 @@ each_driver! {
             }
             let enters = Stats::current().enters - enters;
             assert!(enters <= 21, "{enters} for ten messages");
+        });
+    }
+
+    fn success_wakes_who_has_started_it_unless_quietly(world) {
+        let (receiver, sender) = world.stream();
+        world.run(async {
+            for (quietly, polls) in [(false, 3), (true, 2)] {
+                let task = create_task(polls_until(send(sender, b"a"), quietly, Duration::from_millis(20)));
+                assert_eq!(recv(receiver, 9).await, b"a");
+                assert_eq!(task.await, polls, "{quietly}");
+            }
         });
     }
 

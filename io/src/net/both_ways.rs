@@ -21,7 +21,7 @@ use std::task::Poll;
 use coring_runtime::{BufResult, Lease, Op, Partial, gather, submit};
 
 use super::receive::Receiver;
-use super::send::{Chunk, advance, start};
+use super::send::{Chunk, Keeps, advance, start};
 use super::stream::shut_down;
 use super::{Kind, Stream};
 use crate::ops::{SendBatch, SharedFd};
@@ -111,7 +111,7 @@ struct Way<'a> {
     sent: &'a Cell<usize>,
     /// Received, and not sent.
     batch: Vec<Chunk>,
-    /// A send of which nobody is told if it succeeds, and with it the rest of the batch.
+    /// A send that the loop does not get up for if it succeeds, and with it the rest of the batch.
     silent: Option<Op<SendBatch>>,
 }
 
@@ -165,7 +165,7 @@ impl Way<'_> {
     /// Starts to send the batch, as far as there is room.
     async fn send_silently(&mut self) {
         let mut send = self.send(false);
-        start(&mut send).await;
+        start(&mut send, Keeps::Buffers).await;
         self.silent = Some(send);
     }
 

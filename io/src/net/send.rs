@@ -36,6 +36,10 @@ const HIGH_WATER_BYTES: usize = 64 * 1024;
 /// What is gathered into one send.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
+/// So much of a lease is copied, which costs less than to see to it that its buffer goes back as soon
+/// as it is sent.
+const COPIED_BYTES_MAX: usize = 1024;
+
 /// Room that is kept for what is written next.
 const SPARE_BYTES_MAX: usize = 64 * 1024;
 
@@ -189,8 +193,13 @@ impl Sender {
         Outgoing::written(&self.0, state, bytes.len());
     }
 
-    /// Has bytes sent from where they are.
+    /// Has bytes sent from where they are, but for few of a lease.
     pub(crate) fn push(&self, chunk: Chunk) {
+        if let Chunk::Lease(lease) = &chunk
+            && lease.len() <= COPIED_BYTES_MAX
+        {
+            return self.write(lease);
+        }
         let mut state = self.0.state.borrow_mut();
         let len = chunk.bytes().len();
         if len == 0 || !state.takes_more() {
@@ -540,13 +549,34 @@ impl Outgoing {
     }
 }
 
-/// Starts a send of which nobody is told if it succeeds.
-pub(super) async fn start(send: &mut Op<SendBatch>) {
+/// Starts a send, for nobody who waits for it.
+pub(super) async fn start(send: &mut Op<SendBatch>, keeps: Keeps) {
     poll_fn(|cx| {
-        send.start(cx);
+        match keeps {
+            Keeps::Spare => send.start_quietly(cx),
+            Keeps::Buffers => send.start(cx),
+        }
         Poll::Ready(())
     })
     .await;
+}
+
+/// What a send that is over keeps until somebody looks at it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeps {
+    /// The room for what is written next.
+    Spare,
+    /// What others want back, or what is too much to keep.
+    Buffers,
+}
+
+impl Keeps {
+    fn of(batch: &[Chunk]) -> Self {
+        match batch {
+            [Chunk::Copied(vec, _)] if vec.capacity() <= SPARE_BYTES_MAX => Self::Spare,
+            _ => Self::Buffers,
+        }
+    }
 }
 
 /// Sends what is written, until the connection is over, or until there is nothing left to send for
@@ -560,9 +590,10 @@ async fn pump(outgoing: Rc<Outgoing>) {
     loop {
         match outgoing.next(&mut batch) {
             Step::Send => {
+                let keeps = Keeps::of(&batch);
                 let mut send = submit(SendBatch::new(&outgoing.fd, take(&mut batch), waits));
                 if !waits && !asked && outgoing.is_quiet() {
-                    start(&mut send).await;
+                    start(&mut send, keeps).await;
                     // A request to stop wakes who has started one, too.
                     outgoing.park().await;
                 }

@@ -2,7 +2,7 @@
 
 use super::Core;
 use crate::error::Cause;
-use crate::op::table::{Cancel, Key, Kind, Slot, State};
+use crate::op::table::{Cancel, Key, Kind, Slot, State, Success};
 use crate::op::{Cqe, is_stopped};
 use crate::pool::has_buffer;
 use crate::scope::ScopeIndex;
@@ -138,7 +138,7 @@ impl Core {
     /// Has `waker` woken when the slot's wait is over.
     pub(crate) fn set_waker(&mut self, key: Key, waker: Waker) {
         let slot = self.table.slot(key);
-        slot.quiet = false;
+        slot.success = Success::Told;
         let old = slot.waker.replace(waker);
         self.debris.drop_waker(old);
     }

@@ -24,16 +24,16 @@ use crate::debris::Debris;
 use crate::driver::{Completion, Driver, DriverKind, Request, Scratch, flags, opcode};
 use crate::error::Cause;
 use crate::inbox::{Inbox, RuntimeId};
-use crate::op::table::{Key, Kind, State, Table};
+use crate::op::table::{Key, Kind, State, Success, Table};
 use crate::op::{Control, Tag, Token};
 use crate::pool::{self, BufPool, BufferCounts, Pools};
 use crate::scope::{ScopeIndex, ScopeKey, Scopes};
 use crate::task::Tasks;
 use crate::timers::{Heap, Timers, Waiter};
 
-/// How many enters in a row may fetch completions that the kernel holds back (it runs about 20
-/// deferred ones in each), before tasks get their turn.
-const REAP_ROUNDS_MAX: u32 = 16;
+/// How often in a row the kernel is believed that it holds completions back, though an enter brought
+/// none.
+const FRUITLESS_MAX: u32 = 16;
 
 /// For how many turns a loop that never sleeps puts off to arm the timers of scopes.
 const BUSY_TURNS_MAX: u32 = 16;
@@ -205,18 +205,19 @@ impl Core {
     }
 
     /// [`start`](Self::start) for nobody who waits: no request to stop is looked for, and where the
-    /// kernel is silent in success, so is this.
-    pub(crate) fn start_quiet(
+    /// kernel is silent in success, `success` says who hears of it.
+    pub(crate) fn start_unawaited(
         &mut self,
         describe: &mut Describe<'_>,
         scope: ScopeIndex,
         waker: &mut Option<Waker>,
+        success: Success,
     ) -> Option<Key> {
         if self.ending {
             return self.refuse(Cause::ENDED.number(), waker.take());
         }
         let key = self.launch(describe, scope, waker, Kind::OneShot, None);
-        self.table.slot(key).quiet = true;
+        self.table.slot(key).success = success;
         Some(key)
     }
 
@@ -619,7 +620,7 @@ impl Core {
     /// Whether another turn has something to hand over, to take, or to see to.
     pub(crate) fn is_busy(&mut self) -> bool {
         self.driver.has_queued()
-            || (self.driver.has_more() && self.fruitless < REAP_ROUNDS_MAX)
+            || (self.driver.has_more() && self.fruitless < FRUITLESS_MAX)
             || !self.cancels.is_empty()
             || !self.backlog.is_empty()
             || !self.debris.is_empty()

@@ -5,7 +5,7 @@ use crate::Instant;
 use crate::current::NO_TASK;
 use crate::debris::{Item, Remains};
 use crate::error::Cause;
-use crate::op::table::{Cancel, Key, Kind, Links, NO_SLOT, Shot, State};
+use crate::op::table::{Cancel, Key, Kind, Links, NO_SLOT, Shot, State, Success};
 use crate::op::{Orphan, Token, is_stopped};
 use crate::scope::{Border, Cold, Deadline, ScopeIndex, ScopeKey};
 use crate::timers::Waiter;
@@ -122,9 +122,9 @@ impl Core {
         let slot = self.table.slot(key);
         let latest = slot.cause.max(number);
         match (slot.state, slot.kind) {
-            (State::InFlight | State::Done, Kind::OneShot) if slot.quiet => {
+            (State::InFlight | State::Done, Kind::OneShot) if slot.success != Success::Told => {
                 // It is over, or will be with the next enter, and its future looks (C1).
-                slot.quiet = false;
+                slot.success = Success::Told;
                 let waker = slot.waker.take();
                 self.debris.wake(waker);
                 return;

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 pub use multishot::{Multishot, submit_multishot};
 pub(crate) use table::Key;
-use table::Kind;
+use table::{Kind, Success};
 pub use token::Token;
 pub(crate) use token::{Control, INDEX_BITS, INDEX_MAX, Tag};
 
@@ -262,14 +262,24 @@ impl<O: Operation> Future for Op<O> {
 
 impl<O: Operation> Op<O> {
     /// Starts it, if it has not begun, without waiting for it: so it is no cancellation point, and
-    /// no limit around it counts, until it is polled. Of a [silent](Request::silent) request the
-    /// waker is woken only if it does not succeed, or somebody asks for a stop; the loop may sleep on
-    /// after it succeeded.
+    /// no limit around it counts, until it is polled. The waker is woken when it is over, or somebody
+    /// asks for a stop. For the success of a [silent](Request::silent) request the loop does not get
+    /// up: that is told when it is awake for something else.
     ///
     /// Where it cannot start, since there is no runtime, that is told when it is polled.
     pub fn start(&mut self, cx: &mut Context<'_>) {
+        self.start_as(cx, Success::ToldLater);
+    }
+
+    /// [`start`](Self::start), where what it holds may stay until somebody polls: the success of a
+    /// silent request wakes nobody.
+    pub fn start_quietly(&mut self, cx: &mut Context<'_>) {
+        self.start_as(cx, Success::Untold);
+    }
+
+    fn start_as(&mut self, cx: &Context<'_>, success: Success) {
         if self.stage == Stage::New {
-            self.begin_as(cx.waker(), Start::Quiet);
+            self.begin_as(cx.waker(), Start::Unawaited(success));
         }
     }
 
@@ -303,7 +313,7 @@ impl<O: Operation> Op<O> {
 /// How an operation starts: for nobody who waits, or under the scope that is being polled.
 #[derive(Clone, Copy)]
 enum Start {
-    Quiet,
+    Unawaited(Success),
     Awaited(Kind),
 }
 
@@ -327,7 +337,9 @@ fn begin<O: Operation>(
         };
         let scope = runtime.scope_here(current);
         let started = runtime.with_core(|core| match start {
-            Start::Quiet => core.start_quiet(&mut describe, scope, &mut waker),
+            Start::Unawaited(success) => {
+                core.start_unawaited(&mut describe, scope, &mut waker, success)
+            }
             Start::Awaited(kind) => core.start(&mut describe, scope, &mut waker, kind),
         });
         started.ok_or_else(|| runtime.core().refusal())

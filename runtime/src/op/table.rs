@@ -87,6 +87,17 @@ impl Key {
 /// The end of a list of slots.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
 
+/// Whether the success of a silent operation is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Success {
+    /// At once: somebody waits.
+    Told,
+    /// When the loop is awake again. It may sleep in the enter that starts the operation.
+    ToldLater,
+    /// Not at all; the loop may sleep as well.
+    Untold,
+}
+
 pub(crate) struct Slot {
     pub(crate) generation: u32,
     pub(crate) state: State,
@@ -94,8 +105,8 @@ pub(crate) struct Slot {
     /// A linked timeout with a scope's deadline is behind it; `word` and `res` say which scope's.
     pub(crate) carrier: bool,
     pub(crate) cancel: Cancel,
-    /// Nobody is to be woken if it succeeds, only if it does not.
-    pub(crate) quiet: bool,
+    /// Who is woken if it is silent and succeeds.
+    pub(crate) success: Success,
     /// Done: the result. Silent: what it comes to. InFlight and `carrier`: the scope's generation.
     pub(crate) res: i32,
     /// Done: the completion's flags. InFlight and `carrier`: the scope's index. Timer: whether
@@ -236,7 +247,7 @@ impl Table {
         slot.kind = kind;
         slot.carrier = false;
         slot.cancel = Cancel::No;
-        slot.quiet = false;
+        slot.success = Success::Told;
         slot.cause = 0;
         key
     }
@@ -257,7 +268,7 @@ impl Table {
             kind: Kind::OneShot,
             carrier: false,
             cancel: Cancel::No,
-            quiet: false,
+            success: Success::Told,
             res: 0,
             word: 0,
             scope: ScopeIndex::NONE,
