@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use coring_runtime::checkpoint;
 
-use crate::net::send::{Sender, written_after_the_end};
+use crate::net::send::{Goal, Sender, written_after_the_end};
 use crate::net::{Kind, Stream};
 use crate::streams::{StreamReader, StreamWriter};
 
@@ -28,13 +28,6 @@ pub struct PollStream {
 }
 
 type Waiting = Pin<Box<dyn Future<Output = io::Result<()>>>>;
-
-/// What is waited for of the sender.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Goal {
-    Room,
-    Flushed,
-}
 
 impl<K: Kind> Stream<K> {
     /// The connection for crates that poll. `examples/hyper.rs` is a server of them.
@@ -142,18 +135,11 @@ impl PollStream {
         let wait = match &mut self.waiting {
             Some((at, wait)) if *at == goal => wait,
             _ => {
-                let is_there = match goal {
-                    Goal::Room => self.sender.has_room(),
-                    Goal::Flushed => self.sender.is_flushed(),
-                };
-                if is_there {
+                if self.sender.is_at(goal) {
                     checkpoint()?;
                     return Poll::Ready(self.sender.error());
                 }
-                let wait = match goal {
-                    Goal::Room => self.sender.drained_later(),
-                    Goal::Flushed => self.sender.flushed_later(),
-                };
+                let wait = self.sender.later(goal);
                 &mut self.waiting.insert((goal, wait)).1
             }
         };

@@ -18,7 +18,7 @@ use std::mem::{replace, take};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use coring_runtime::sync::Event;
@@ -108,14 +108,20 @@ pub(crate) struct Sender(Rc<Outgoing>);
 struct Outgoing {
     fd: SharedFd,
     state: RefCell<State>,
-    /// Set while no more is queued than a drain waits for.
-    drained: Event,
-    /// Set while nothing is, and the end that was asked for is there.
-    flushed: Event,
-    /// Set when the connection is closed. All are set when it has failed.
-    closed: Event,
-    /// How many wait for one of them.
+    /// Set, and cleared again, when one of the goals may have been reached.
+    progress: Event,
+    /// How many wait for that.
     waiters: Cell<usize>,
+}
+
+/// What is waited for. A connection that has failed is at all of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// A drain: that not too much is queued.
+    Room,
+    /// That nothing is, and the end that was asked for is there.
+    Flushed,
+    Closed,
 }
 
 struct State {
@@ -123,6 +129,8 @@ struct State {
     /// Bytes that are queued or being sent.
     bytes: usize,
     high_water: usize,
+    /// More than that was queued, and more than a quarter of it still is.
+    full: bool,
     spare: Vec<u8>,
     error: Option<io::Error>,
     /// Something was written behind the end.
@@ -157,6 +165,7 @@ impl Sender {
                 queue: VecDeque::new(),
                 bytes: 0,
                 high_water: HIGH_WATER_BYTES,
+                full: false,
                 spare: Vec::new(),
                 error: None,
                 refused: false,
@@ -166,13 +175,9 @@ impl Sender {
                 task: None,
                 left: false,
             }),
-            drained: Event::new(),
-            flushed: Event::new(),
-            closed: Event::new(),
+            progress: Event::new(),
             waiters: Cell::new(0),
         };
-        outgoing.drained.set();
-        outgoing.flushed.set();
         Self(Rc::new(outgoing))
     }
 
@@ -227,14 +232,9 @@ impl Sender {
         self.0.state.borrow().high_water
     }
 
-    /// Whether a drain would not wait.
-    pub(crate) fn has_room(&self) -> bool {
-        self.0.drained.is_set()
-    }
-
-    /// Whether a flush would not wait.
-    pub(crate) fn is_flushed(&self) -> bool {
-        self.0.flushed.is_set()
+    /// Whether nobody has to wait for it.
+    pub(crate) fn is_at(&self, goal: Goal) -> bool {
+        self.0.state.borrow().is_at(goal)
     }
 
     /// What has become of the connection.
@@ -242,25 +242,20 @@ impl Sender {
         self.0.error()
     }
 
-    /// [`drain`](Self::drain) and [`flush`](Self::flush), to be kept.
-    pub(crate) fn drained_later(&self) -> Pin<Box<dyn Future<Output = io::Result<()>>>> {
+    /// [`drain`](Self::drain) or [`flush`](Self::flush), to be kept.
+    pub(crate) fn later(&self, goal: Goal) -> Pin<Box<dyn Future<Output = io::Result<()>>>> {
         let outgoing = self.0.clone();
-        Box::pin(async move { outgoing.wait_to_go_on(&outgoing.drained).await })
-    }
-
-    pub(crate) fn flushed_later(&self) -> Pin<Box<dyn Future<Output = io::Result<()>>>> {
-        let outgoing = self.0.clone();
-        Box::pin(async move { outgoing.wait_to_go_on(&outgoing.flushed).await })
+        Box::pin(async move { outgoing.wait_to_go_on(goal).await })
     }
 
     /// Waits, if more is queued than the high-water mark, until a quarter of that is left.
     pub(crate) async fn drain(&self) -> io::Result<()> {
-        self.0.wait_to_go_on(&self.0.drained).await
+        self.0.wait_to_go_on(Goal::Room).await
     }
 
     /// Waits until all that was written has been sent, and the end behind it.
     pub(crate) async fn flush(&self) -> io::Result<()> {
-        self.0.wait_to_go_on(&self.0.flushed).await
+        self.0.wait_to_go_on(Goal::Flushed).await
     }
 
     /// Ends what the peer reads, after what was written.
@@ -294,7 +289,7 @@ impl Sender {
 
     /// Waits until the connection is closed.
     pub(crate) async fn wait_closed(&self) -> io::Result<()> {
-        self.0.wait(&self.0.closed).await
+        self.0.wait(Goal::Closed).await
     }
 }
 
@@ -314,7 +309,7 @@ impl Rest {
     /// Waits until all has been sent, or the connection has failed. A request to stop is no reason to
     /// send less: this hears of it, and goes on.
     pub(crate) async fn sent(self) {
-        while let Err(error) = self.0.wait(&self.0.flushed).await
+        while let Err(error) = self.0.wait(Goal::Flushed).await
             && is_cancelled(&error)
         {}
     }
@@ -332,6 +327,15 @@ impl Drop for Rest {
 }
 
 impl State {
+    fn is_at(&self, goal: Goal) -> bool {
+        self.error.is_some()
+            || match goal {
+                Goal::Room => !self.full,
+                Goal::Flushed => self.bytes == 0 && self.ended == self.end,
+                Goal::Closed => self.ended == End::Closed,
+            }
+    }
+
     const fn takes_more(&self) -> bool {
         self.error.is_none() && matches!(self.end, End::No)
     }
@@ -357,10 +361,7 @@ enum Step {
 impl Outgoing {
     fn written(this: &Rc<Self>, mut state: RefMut<'_, State>, bytes: usize) {
         state.bytes += bytes;
-        this.flushed.clear();
-        if state.bytes > state.high_water {
-            this.drained.clear();
-        }
+        state.full |= state.bytes > state.high_water;
         Self::see_to_pump(this, state);
     }
 
@@ -368,7 +369,6 @@ impl Outgoing {
         let mut state = this.state.borrow_mut();
         if state.end < end {
             state.end = end;
-            this.flushed.clear();
             Self::see_to_pump(this, state);
         }
     }
@@ -389,16 +389,26 @@ impl Outgoing {
         }
     }
 
-    /// Waits for an event, while the pump knows that somebody does.
-    async fn wait(&self, event: &Event) -> io::Result<()> {
-        if event.is_set() {
+    /// Waits, while the pump knows that somebody does.
+    async fn wait(&self, goal: Goal) -> io::Result<()> {
+        if self.state.borrow().is_at(goal) {
             checkpoint()?;
         } else {
             let _waiter = Waiter::new(self);
             self.state.borrow_mut().wake_pump();
-            event.wait().await?;
+            while !self.state.borrow().is_at(goal) {
+                self.progress.wait().await?;
+            }
         }
         self.error()
+    }
+
+    /// Has those who wait look again.
+    fn tell(&self) {
+        if self.waiters.get() > 0 {
+            self.progress.set();
+            self.progress.clear();
+        }
     }
 
     fn error(&self) -> io::Result<()> {
@@ -409,8 +419,8 @@ impl Outgoing {
     }
 
     /// [`wait`](Self::wait), for who would write more: that may have been refused.
-    async fn wait_to_go_on(&self, event: &Event) -> io::Result<()> {
-        self.wait(event).await?;
+    async fn wait_to_go_on(&self, goal: Goal) -> io::Result<()> {
+        self.wait(goal).await?;
         if self.state.borrow().refused {
             return Err(written_after_the_end());
         }
@@ -482,12 +492,9 @@ impl Outgoing {
         while let Some(chunk) = batch.pop() {
             state.queue.push_front(chunk);
         }
-        if state.bytes == 0 && state.ended == state.end {
-            self.flushed.set();
-        }
-        if state.bytes <= state.high_water / 4 {
-            self.drained.set();
-        }
+        state.full &= state.bytes > state.high_water / 4;
+        drop(state);
+        self.tell();
         waits
     }
 
@@ -498,7 +505,7 @@ impl Outgoing {
         state.bytes = 0;
         state.wake_pump();
         drop(state);
-        self.tell_all();
+        self.tell();
     }
 
     fn abort(&self) {
@@ -513,39 +520,19 @@ impl Outgoing {
         }
     }
 
-    fn tell_all(&self) {
-        self.drained.set();
-        self.flushed.set();
-        self.closed.set();
-    }
-
-    /// Until somebody wakes the task: who writes or waits, or a send that did not do all.
+    /// Until somebody wakes the task: who writes or waits, a send that is over, or who asks for a stop.
     async fn park(&self) {
         let mut parked = false;
-        poll_fn(|cx| self.poll_park(cx, &mut parked)).await;
-    }
-
-    fn poll_park(&self, cx: &Context<'_>, parked: &mut bool) -> Poll<()> {
-        let mut state = self.state.borrow_mut();
-        if replace(parked, true) {
-            state.pump = Pump::Running;
-            return Poll::Ready(());
-        }
-        state.pump = Pump::Parked(cx.waker().clone());
-        Poll::Pending
-    }
-
-    /// [`park`](Self::park), while nothing is being sent. Gives whether it was asked to stop.
-    async fn idle(&self) -> bool {
-        // Never comes: it is how a request to stop reaches a task that waits for nothing else.
-        let mut never = Timer::at(Instant::FAR_FUTURE);
-        let mut parked = false;
         poll_fn(|cx| {
-            let asked = Pin::new(&mut never).poll(cx).is_ready();
-            parked |= asked;
-            self.poll_park(cx, &mut parked).map(|()| asked)
+            let mut state = self.state.borrow_mut();
+            if replace(&mut parked, true) {
+                state.pump = Pump::Running;
+                return Poll::Ready(());
+            }
+            state.pump = Pump::Parked(cx.waker().clone());
+            Poll::Pending
         })
-        .await
+        .await;
     }
 }
 
@@ -584,9 +571,11 @@ impl Keeps {
 async fn pump(outgoing: Rc<Outgoing>) {
     let pump = Pumping(outgoing);
     let outgoing = &*pump.0;
+    // Never comes: it is how a request to stop wakes a task that waits for nothing else.
+    let mut never = Timer::at(Instant::FAR_FUTURE);
+    let mut asked = poll_fn(|cx| Poll::Ready(Pin::new(&mut never).poll(cx).is_ready())).await;
     let mut batch = Vec::new();
     let mut waits = false;
-    let mut asked = false;
     loop {
         match outgoing.next(&mut batch) {
             Step::Send => {
@@ -594,8 +583,8 @@ async fn pump(outgoing: Rc<Outgoing>) {
                 let mut send = submit(SendBatch::new(&outgoing.fd, take(&mut batch), waits));
                 if !waits && !asked && outgoing.is_quiet() {
                     start(&mut send, keeps).await;
-                    // A request to stop wakes who has started one, too.
                     outgoing.park().await;
+                    asked = checkpoint().is_err();
                 }
                 let BufResult(result, chunks) = send.await;
                 batch = chunks;
@@ -608,7 +597,10 @@ async fn pump(outgoing: Rc<Outgoing>) {
                 _ => outgoing.has_ended(how),
             },
             Step::Park if asked => return,
-            Step::Park => asked = outgoing.idle().await,
+            Step::Park => {
+                outgoing.park().await;
+                asked = checkpoint().is_err();
+            }
             Step::Leave => return,
         }
     }
@@ -616,15 +608,11 @@ async fn pump(outgoing: Rc<Outgoing>) {
 
 impl Outgoing {
     fn has_ended(&self, how: Shutdown) {
-        let closed = how == Shutdown::Both;
-        let mut state = self.state.borrow_mut();
-        state.ended = if closed { End::Closed } else { End::Eof };
-        if state.ended == state.end {
-            self.flushed.set();
-        }
-        if closed {
-            self.closed.set();
-        }
+        self.state.borrow_mut().ended = match how {
+            Shutdown::Both => End::Closed,
+            _ => End::Eof,
+        };
+        self.tell();
     }
 }
 

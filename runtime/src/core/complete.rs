@@ -83,7 +83,6 @@ impl Core {
             if lost {
                 slot.res = -libc::EIO; // It may have been said, with no memory to keep it.
             } else if slot.success == Success::Untold && slot.state == State::InFlight {
-                // Its waker stays, for who asks for a stop.
                 slot.state = State::Done;
                 self.table.in_flight -= 1;
                 continue;

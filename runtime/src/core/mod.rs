@@ -209,14 +209,13 @@ impl Core {
     pub(crate) fn start_unawaited(
         &mut self,
         describe: &mut Describe<'_>,
-        scope: ScopeIndex,
         waker: &mut Option<Waker>,
         success: Success,
     ) -> Option<Key> {
         if self.ending {
             return self.refuse(Cause::ENDED.number(), waker.take());
         }
-        let key = self.launch(describe, scope, waker, Kind::OneShot, None);
+        let key = self.launch(describe, ScopeIndex::NONE, waker, Kind::OneShot, None);
         self.table.slot(key).success = success;
         Some(key)
     }

@@ -262,8 +262,8 @@ impl<O: Operation> Future for Op<O> {
 
 impl<O: Operation> Op<O> {
     /// Starts it, if it has not begun, without waiting for it: so it is no cancellation point, and
-    /// no limit around it counts, until it is polled. The waker is woken when it is over, or somebody
-    /// asks for a stop. For the success of a [silent](Request::silent) request the loop does not get
+    /// no request to stop and no limit reaches it, until it is polled. The waker is woken when it is
+    /// over. For the success of a [silent](Request::silent) request the loop does not get
     /// up: that is told when it is awake for something else.
     ///
     /// Where it cannot start, since there is no runtime, that is told when it is polled.
@@ -310,15 +310,15 @@ impl<O: Operation> Op<O> {
     }
 }
 
-/// How an operation starts: for nobody who waits, or under the scope that is being polled.
+/// How an operation starts: for nobody who waits, and under no scope, or under the one that is being
+/// polled.
 #[derive(Clone, Copy)]
 enum Start {
     Unawaited(Success),
     Awaited(Kind),
 }
 
-/// Starts an operation under the scope that is being polled, and says in which runtime that is. An
-/// error: it is over without having begun.
+/// Starts an operation, and says in which runtime that is. An error: it is over without having begun.
 fn begin<O: Operation>(
     operation: &mut O,
     started_in: &mut RuntimeId,
@@ -335,13 +335,15 @@ fn begin<O: Operation>(
         let mut describe = |scratch: &mut Scratch, place: &mut Request| {
             *place = operation.request(scratch);
         };
-        let scope = runtime.scope_here(current);
-        let started = runtime.with_core(|core| match start {
+        let started = match start {
             Start::Unawaited(success) => {
-                core.start_unawaited(&mut describe, scope, &mut waker, success)
+                runtime.with_core(|core| core.start_unawaited(&mut describe, &mut waker, success))
             }
-            Start::Awaited(kind) => core.start(&mut describe, scope, &mut waker, kind),
-        });
+            Start::Awaited(kind) => {
+                let scope = runtime.scope_here(current);
+                runtime.with_core(|core| core.start(&mut describe, scope, &mut waker, kind))
+            }
+        };
         started.ok_or_else(|| runtime.core().refusal())
     })
 }
