@@ -39,6 +39,9 @@ const REFUSAL_BYTES: usize =
 /// all connections of a runtime share. What has arrived belongs to the connection: a read that is
 /// dropped, cancelled or timed out loses nothing of it. When more than 128 KiB wait for somebody to
 /// read them the receive is paused, and the peer finds the window closed.
+///
+/// It is armed in a runtime. A read in another one of the thread gives what it has; then it is ended
+/// there, with an error once, `NotConnected`, and the next read goes on here.
 pub struct Stream<K: Kind> {
     fd: SharedFd,
     receiver: Receiver,
@@ -198,8 +201,8 @@ impl<K: Kind> Stream<K> {
     }
 
     /// Takes the connection out of the runtime: ends the receive that is armed, waits until the
-    /// kernel is done with all operations on the socket, and gives what had arrived. That takes a
-    /// turn of the loop; a request to stop does not reach it.
+    /// kernel is done with all operations on the socket, in whichever runtime of the thread they are, and
+    /// gives what had arrived. That takes a turn of the loop; a request to stop does not reach it.
     ///
     /// # Cancel safety
     ///
