@@ -27,6 +27,51 @@
 //! # }
 //! ```
 //!
+//! # What there is
+//!
+//! **To run**: [`run`], or the attributes [`main`](macro@main) and [`test`](macro@test). A runtime
+//! with settings of its own, or in another loop, is a [`Runner`], by its [`Builder`]; [`Handle`]
+//! brings it work from other threads. What most programs name is in the [`prelude`].
+//!
+//! **Tasks**: [`create_task`] gives a [`Task`]; a [`TaskRef`] is one of [`current_task`] and
+//! [`all_tasks`]. Several at once are a [`gather!`], a [`race!`] or a [`task_group`]; [`wait`] and
+//! [`as_completed`] wait for tasks that run on. [`to_thread`] takes what blocks, [`call_soon`] and
+//! [`call_later`] plain functions; a [`ContextVar`] is a value for a task and those that it makes.
+//!
+//! **Limits and cancellation**: [`wait_for`], [`timeout`], [`timeout_scope`], and [`deadline`], which
+//! says when the running code is to stop; [`cancel`](TaskRef::cancel), [`is_cancelled`],
+//! [`is_timed_out`]; [`shield`], [`shielded`] and [`shielded_for`] against it; [`cancellable`] for
+//! futures of other crates, [`checkpoint`] for computations. An error type of your own is a
+//! [`Failure`].
+//!
+//! **Time**: [`sleep`], [`sleep_until`], [`interval`], [`now`].
+//!
+//! **Between tasks**: locks, events, semaphores and queues, in [`sync`].
+//!
+//! **Streams**, which are asyncio's, in [`streams`]: [`open_connection`], [`start_server`] and
+//! [`Server`], with a [`StreamReader`] and a [`StreamWriter`] for each connection.
+//!
+//! **Sockets**, which are the kernel's, in [`net`]: [`TcpStream`](net::TcpStream),
+//! [`TcpListener`](net::TcpListener), [`UdpSocket`](net::UdpSocket),
+//! [`UnixStream`](net::UnixStream) and the like, [`SocketOptions`](net::SocketOptions),
+//! [`lookup_host`](net::lookup_host), [`copy_bidirectional`](net::copy_bidirectional).
+//!
+//! **Files**, in [`fs`]: [`File`](fs::File), [`OpenOptions`](fs::OpenOptions), [`copy`](fs::copy).
+//!
+//! **Signals**, in [`signal`]: [`ctrl_c`](signal::ctrl_c), [`signal`](signal::signal).
+//!
+//! **Buffers** are lent, and come back: [`BufResult`], [`IoBuf`], [`IoBufMut`], [`Slice`]. What the
+//! kernel has put into its own is a [`Lease`].
+//!
+//! **Other crates**: [`PollStream`] is what hyper, tokio's and futures' traits read from and write
+//! to, by the features `hyper`, `tokio` and `futures-io`.
+//!
+//! **Tests**: [`sim`] is a kernel that is simulated, with a clock of its own. [`Stats`] counts what a
+//! runtime did and has.
+//!
+//! **Operations of your own**: [`Operation`], [`Request`], [`submit`], [`submit_multishot`], and
+//! [`CancelScope`], of which limits and shields are made.
+//!
 //! # It is not
 //!
 //! * portable: Linux 6.1 or newer, 64 bits, where io_uring is allowed (see [`Unavailable`]);
@@ -35,8 +80,8 @@
 //! * readiness with another name: buffers are lent to the kernel and come back with the result,
 //!   so they are owned, never borrowed.
 //!
-//! `ARCHITECTURE.md` in the repository shows how it works, and names the few files with unsafe
-//! code.
+//! In the repository, `docs/` has chapters: from asyncio, from tokio, cancellation, the network.
+//! `ARCHITECTURE.md` shows how it works, and names the few files with unsafe code.
 
 #![doc(test(attr(deny(warnings))))]
 
@@ -69,10 +114,10 @@ pub use coring_timer::{
 /// What most programs use: `use coring::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        BufResult, ContextVar, IoBuf, IoBufMut, Task, TaskGroup, cancellable, create_task, gather,
-        gather_all, interval, is_cancelled, is_timed_out, now, ok, race, run, shielded,
-        shielded_for, sleep, task_group, timeout, timeout_scope, to_thread, wait_for, winner,
-        yield_now,
+        BufResult, ContextVar, IoBuf, IoBufMut, Server, StreamReader, StreamWriter, Task,
+        TaskGroup, cancellable, create_task, gather, gather_all, interval, is_cancelled,
+        is_timed_out, now, ok, open_connection, race, run, shielded, shielded_for, sleep,
+        start_server, task_group, timeout, timeout_scope, to_thread, wait_for, winner, yield_now,
     };
 }
 

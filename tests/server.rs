@@ -82,7 +82,7 @@ impl Reports {
 }
 
 /// 173: `test_unhandled_exception`, `test_unhandled_cancel`: an error is reported and the connection
-/// closed, a cancellation closes it silently.
+/// closed, a cancellation closes it silently. A panic is reported as well.
 #[test]
 fn b173_error_of_a_handler_is_reported_and_its_connection_closed() {
     let world = World::uring();
@@ -104,17 +104,22 @@ fn b173_error_of_a_handler_is_reported_and_its_connection_closed() {
         let addr = server.local_addr().expect("it listens");
         let mut other = client(addr);
         other.write_all(b"others go on\n").expect("it is connected");
-        for (what, told) in [("error", 1), ("cancel", 0), ("panic", 0)] {
+        for (what, told) in [("error", 1), ("cancel", 0), ("panic", 1)] {
             let mut one = client(addr);
+            let peer = one.local_addr().expect("it is connected");
             one.write_all(format!("{what}\n").as_bytes())
                 .expect("it is connected");
             assert_eq!(rest_of(one).await, b"", "{what}");
             let reports = reports.take();
             assert_eq!(reports.len(), told, "{what}: {reports:?}");
-            if told > 0 {
+            let text = match what {
+                "error" => "an error: it went wrong",
+                _ => "a panic: a panic of a handler",
+            };
+            for report in reports {
                 assert_eq!(
-                    reports[0],
-                    "a connection ended with an error: it went wrong"
+                    report,
+                    format!("the connection of {peer} ended with {text}")
                 );
             }
         }

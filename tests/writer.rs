@@ -104,8 +104,10 @@ fn all_comes_in_its_order() {
                     }
                     _ => {
                         let (head, tail) = part.split_at(n / 2);
-                        writer.write(Lease::from(head.to_vec()));
-                        writer.write(tail);
+                        let tail = Lease::from(tail.to_vec()).into_bytes();
+                        let head = Lease::from(head.to_vec());
+                        writer.write(&head);
+                        writer.write(&tail);
                         writer.write("");
                         writer.write(Vec::new());
                     }

@@ -12,8 +12,9 @@ pub const TRANSFER_MAX: usize = 0x7fff_f000;
 /// A result and what was lent for it, which comes back in every case.
 ///
 /// There is no `?` on the whole, on purpose: it would throw the buffer away. (The compiler says
-/// "the `?` operator can only be applied to values that implement `Try`".) Take it apart, or use
-/// [`ok`](Self::ok) where the buffer is of no use after an error.
+/// "the `?` operator can only be applied to values that implement `Try`".) Take it apart; or use
+/// [`ok`](Self::ok) where the buffer is of no use after an error, as in `stream.read(buf).await.ok()?`,
+/// and `.0?` where it is of none at all.
 ///
 /// # Examples
 ///
@@ -53,6 +54,28 @@ impl<T, B> BufResult<T, B> {
 
 /// A buffer whose bytes the kernel may read while an operation is in flight.
 ///
+/// It is owned, or static: what is borrowed of a variable may be gone before the kernel has read it.
+/// So `&vec` is no `IoBuf`, nor is an array; and of `&vec[..]` the compiler says that it "does not live
+/// long enough", and is "borrowed for `'static`". Give the `Vec`, which comes back; a copy, by
+/// `to_vec`; or a part of it, by [`slice`](Self::slice).
+///
+/// ```compile_fail,E0597
+/// # use coring::net::TcpStream;
+/// # async fn send(stream: &mut TcpStream) -> std::io::Result<()> {
+/// let buf = b"hello".to_vec();
+/// stream.write_all(&buf[..]).await.0 // `buf` does not live long enough.
+/// # }
+/// ```
+///
+/// ```no_run
+/// # use coring::net::TcpStream;
+/// # async fn send(stream: &mut TcpStream) -> std::io::Result<()> {
+/// let buf = b"hello".to_vec();
+/// let ((), _buf) = stream.write_all(buf).await.ok()?; // The same one.
+/// # Ok(()) }
+/// # let _ = send;
+/// ```
+///
 /// # Safety
 ///
 /// * `stable_ptr()..stable_ptr() + bytes_init()` is initialised memory that this value owns or
@@ -64,8 +87,8 @@ impl<T, B> BufResult<T, B> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be lent to the kernel",
     label = "not an owned buffer",
-    note = "buffers are owned: give a `Vec<u8>`, a `Box<[u8]>`, a `String` or static bytes; what was \
-            lent comes back in the `BufResult`"
+    note = "buffers are owned: give a `Vec<u8>` (`to_vec()` makes a copy), a `Box<[u8]>`, a `String` or \
+            static bytes; what was lent comes back in the `BufResult`"
 )]
 pub unsafe trait IoBuf: 'static {
     /// Where the bytes are.

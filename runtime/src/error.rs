@@ -18,7 +18,7 @@ pub struct Cancelled {
 
 /// A deadline passed before the work was done: inside an [`io::Error`] of kind
 /// [`TimedOut`](io::ErrorKind::TimedOut).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TimedOut;
 
@@ -70,6 +70,14 @@ impl fmt::Display for Cancelled {
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("timed out")
+    }
+}
+
+/// What a program prints whose `main` gives the error: more than a name.
+impl fmt::Debug for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = "a limit passed before the work was done";
+        f.debug_tuple("TimedOut").field(&text).finish()
     }
 }
 
@@ -373,6 +381,14 @@ mod tests {
         assert!(!is_timed_out(&io::Error::from_raw_os_error(
             libc::ETIMEDOUT
         )));
+    }
+
+    #[test]
+    fn time_out_that_main_gives_says_what_it_is() {
+        assert_eq!(
+            format!("{:?}", io::Error::from(TimedOut)),
+            "Custom { kind: TimedOut, error: TimedOut(\"a limit passed before the work was done\") }"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net as unix;
@@ -14,11 +14,13 @@ use socket2::SockAddr;
 /// `"127.0.0.1:8080"` or `"[::1]:8080"`.
 ///
 /// Names are not looked up here, since that blocks the thread:
-/// [`lookup_host`](super::lookup_host) does it on another.
+/// [`lookup_host`](super::lookup_host) does it on another, and
+/// [`open_connection`](crate::streams::open_connection) connects to what it gives. A text that is a
+/// name compiles, and is an error when it is used.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no address",
-    note = "give a `SocketAddr`, `(IpAddr, port)`, or a text like \"127.0.0.1:8080\"; names are \
-            looked up by `lookup_host`"
+    note = "give a `SocketAddr`, `(IpAddr, port)`, or a text like \"127.0.0.1:8080\"; names of hosts \
+            are looked up by `lookup_host`, and by `open_connection` and `start_server`"
 )]
 pub trait ToAddr {
     /// The address.
@@ -46,18 +48,29 @@ impl ToAddr for SocketAddrV6 {
     }
 }
 
-impl<I: Into<IpAddr> + Copy> ToAddr for (I, u16) {
-    fn to_addr(&self) -> io::Result<SocketAddr> {
-        Ok((self.0.into(), self.1).into())
-    }
+/// Each by itself: of `(I, u16)` with any `I: Into<IpAddr>` the compiler would say, where `I` is the
+/// name of a host, that it is no `IpAddr`, and not what to do.
+macro_rules! with_port {
+    ($($addr:ty),*) => { $(
+        impl ToAddr for ($addr, u16) {
+            fn to_addr(&self) -> io::Result<SocketAddr> {
+                Ok((IpAddr::from(self.0), self.1).into())
+            }
+        }
+    )* };
 }
+
+with_port!(IpAddr, Ipv4Addr, Ipv6Addr, [u8; 4], [u8; 16], [u16; 8]);
 
 impl ToAddr for str {
     fn to_addr(&self) -> io::Result<SocketAddr> {
         self.parse().map_err(|_| {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("`{self}` is no address: expected IP:PORT, like 127.0.0.1:8080"),
+                format!(
+                    "`{self}` is no address: expected IP:PORT, like 127.0.0.1:8080 (names of hosts \
+                     are looked up by `lookup_host`, and by `open_connection` and `start_server`)"
+                ),
             )
         })
     }

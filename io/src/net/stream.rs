@@ -42,6 +42,10 @@ const REFUSAL_BYTES: usize =
 ///
 /// It is armed in a runtime. A read in another one of the thread gives what it has; then it is ended
 /// there, with an error once, `NotConnected`, and the next read goes on here.
+///
+/// What is to be read to its end, or by lines, is read as streams:
+/// [`into_streams`](Self::into_streams) gives a [`StreamReader`](crate::streams::StreamReader), which
+/// has `read_to_end`, `readline` and others, and keeps what has come when a read is given up.
 pub struct Stream<K: Kind> {
     fd: SharedFd,
     receiver: Receiver,
@@ -120,7 +124,7 @@ impl<K: Kind> Stream<K> {
         self.receiver.peek(buf).await
     }
 
-    /// Reads until `buf` is full.
+    /// Reads until `buf` is full: up to its capacity, if it is a `Vec`.
     ///
     /// # Cancel safety
     ///

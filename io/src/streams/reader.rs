@@ -22,7 +22,8 @@ const KEPT_BYTES_MAX: usize = 256 * 1024;
 /// Reads lines, numbers of bytes, or whatever has come (asyncio's `StreamReader`).
 ///
 /// What has come stays in the reader until it is taken: a read that is dropped, cancelled or timed
-/// out loses nothing. What is given is a [`Lease`], without a copy where it came in one piece.
+/// out loses nothing. What is given is a [`Lease`], without a copy where it came in one piece. The
+/// addresses of the connection are the writer's to tell, as in asyncio.
 ///
 /// # Examples
 ///

@@ -1,11 +1,13 @@
 //! Servers of streams.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use coring_runtime::{
     Failure, Task, TaskRef, checkpoint, create_task, is_cancelled, shielded, submit, yield_now,
 };
 use coring_timer::timeout;
+use futures_util::FutureExt;
 use slab::Slab;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -36,8 +39,9 @@ const ACCEPTS_MAX: u32 = 32;
 /// (asyncio's `start_server`). Small writes go out at once (TCP_NODELAY). Port 0 is any that is free.
 ///
 /// The handler gives nothing, or a `Result<(), E>`: an error is reported on stderr
-/// ([`ServerBuilder::on_report`] has it otherwise), unless it is that of a cancellation. A
-/// connection is closed when its reader and its writer are dropped, after what was written.
+/// ([`ServerBuilder::on_report`] has it otherwise), unless it is that of a cancellation. So is a panic,
+/// which harms no other connection. A connection is closed when its reader and its writer are dropped,
+/// after what was written.
 ///
 /// # Cancel safety
 ///
@@ -99,6 +103,10 @@ where
 }
 
 /// What a handler gives: nothing, or a `Result<(), E>` with any [`Failure`].
+#[diagnostic::on_unimplemented(
+    message = "the handler of a server cannot give `{Self}`",
+    note = "it gives nothing, or a `Result<(), E>` with an error that is a `coring::Failure`"
+)]
 pub trait HandlerOutput {
     /// The error, if it is one.
     fn error(&self) -> Option<&(dyn Error + 'static)>;
@@ -126,7 +134,22 @@ pub enum ServerReport<'a> {
     /// A listener has failed, and listens no more.
     Failed(&'a io::Error),
     /// A handler gave an error.
-    Handler(&'a (dyn Error + 'static)),
+    #[non_exhaustive]
+    Handler {
+        /// Whose connection it was, if it came over the internet.
+        peer: Option<SocketAddr>,
+        /// What the handler gave.
+        error: &'a (dyn Error + 'static),
+    },
+    /// A handler has panicked. (The hook for panics has been called, which by default writes the place
+    /// to stderr.)
+    #[non_exhaustive]
+    Panicked {
+        /// Whose connection it was, if it came over the internet.
+        peer: Option<SocketAddr>,
+        /// What the panic was raised with: a `&str` or a `String`, if by `panic!`.
+        payload: &'a (dyn Any + Send),
+    },
 }
 
 impl fmt::Display for ServerReport<'_> {
@@ -134,7 +157,27 @@ impl fmt::Display for ServerReport<'_> {
         match self {
             Self::Paused(error) => write!(f, "no connection can be accepted for now: {error}"),
             Self::Failed(error) => write!(f, "a listener has failed: {error}"),
-            Self::Handler(error) => write!(f, "a connection ended with an error: {error}"),
+            Self::Handler { peer, error } => {
+                write!(f, "{} ended with an error: {error}", Whose(*peer))
+            }
+            Self::Panicked { peer, payload } => {
+                write!(f, "{} ended with a panic", Whose(*peer))?;
+                let text = payload.downcast_ref::<&str>().copied();
+                let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+                text.map_or(Ok(()), |text| write!(f, ": {text}"))
+            }
+        }
+    }
+}
+
+/// A connection, by its peer.
+struct Whose(Option<SocketAddr>);
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(peer) => write!(f, "the connection of {peer}"),
+            None => f.write_str("a connection"),
         }
     }
 }
@@ -152,6 +195,9 @@ impl ServerBuilder {
     /// The most connections that are served at once. Others wait: some accepted, the rest with the
     /// kernel. By default there is no such limit. One whose handler has ended counts until what was
     /// written is sent.
+    ///
+    /// Those that wait have been served nothing. When the server closes, by whatever call, they are
+    /// closed with what listened, and most peers see a reset.
     ///
     /// # Panics
     /// If it is 0.
@@ -178,6 +224,27 @@ impl ServerBuilder {
     }
 
     /// Is called with what would be written to stderr.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use coring::Server;
+    /// use coring::streams::ServerReport;
+    ///
+    /// # let log = |_: String| {};
+    /// let builder = Server::builder().on_report(move |report| match report {
+    ///     // Peers that hang up are nothing to be told of.
+    ///     ServerReport::Handler { error, .. } if is_reset(error) => {}
+    ///     ServerReport::Handler { peer: Some(peer), error, .. } => log(format!("{peer}: {error}")),
+    ///     other => log(other.to_string()),
+    /// });
+    ///
+    /// fn is_reset(error: &(dyn std::error::Error + 'static)) -> bool {
+    ///     let error = error.downcast_ref::<std::io::Error>();
+    ///     error.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+    /// }
+    /// # drop(builder);
+    /// ```
     pub fn on_report(mut self, report: impl Fn(ServerReport<'_>) + 'static) -> Self {
         self.report = Rc::new(report);
         self
@@ -352,7 +419,8 @@ impl Server {
         self.serving.listening.get() > 0 && !self.accepts.is_empty()
     }
 
-    /// Listens no more. Connections live on.
+    /// Listens no more. Connections live on, but those that [wait](ServerBuilder::connections_max) to be
+    /// served are closed.
     pub fn close(&mut self) {
         for task in self.accepts.drain(..) {
             task.cancel();
@@ -421,7 +489,8 @@ impl Server {
     /// are free then.
     ///
     /// A connection has ended when its handler has, and what that has written is sent: what a peer does
-    /// not take within these times is forgotten.
+    /// not take within these times is forgotten. Those that [wait](ServerBuilder::connections_max) to be
+    /// served are closed at once.
     ///
     /// A request to stop goes on to the connections at once.
     ///
@@ -523,12 +592,12 @@ where
             break stopped;
         }
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 // Only now: others may have waited for a connection when there was room for one.
                 if let Err(stopped) = serving.room().await {
                     break stopped;
                 }
-                serve_one(&serving, stream, handler.clone());
+                serve_one(&serving, stream, K::inet(&peer), handler.clone());
             }
             Err(error) if is_shortage(&error) => {
                 serving.report(ServerReport::Paused(&error));
@@ -554,8 +623,12 @@ fn is_shortage(error: &io::Error) -> bool {
     )
 }
 
-fn serve_one<K, F, R>(serving: &Rc<Serving>, stream: Stream<K>, handler: Rc<F>)
-where
+fn serve_one<K, F, R>(
+    serving: &Rc<Serving>,
+    stream: Stream<K>,
+    peer: Option<SocketAddr>,
+    handler: Rc<F>,
+) where
     K: Kind,
     F: AsyncFn(StreamReader, StreamWriter) -> R + 'static,
     R: HandlerOutput + 'static,
@@ -573,11 +646,22 @@ where
     };
     entry.insert(create_task(async move {
         let connection = connection;
-        let output = handler(reader, writer).await;
-        if let Some(error) = output.error()
-            && !is_cancelled(error)
-        {
-            connection.serving.report(ServerReport::Handler(error));
+        // Nobody polls it after a panic.
+        let output = AssertUnwindSafe(handler(reader, writer)).catch_unwind();
+        match output.await {
+            Ok(output) => {
+                if let Some(error) = output.error()
+                    && !is_cancelled(error)
+                {
+                    let report = ServerReport::Handler { peer, error };
+                    connection.serving.report(report);
+                }
+            }
+            Err(panic) => {
+                let payload = &*panic;
+                let report = ServerReport::Panicked { peer, payload };
+                connection.serving.report(report);
+            }
         }
         // Until then it counts: it has a descriptor, and memory.
         rest.sent().await;

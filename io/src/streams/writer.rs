@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use bytes::Bytes;
 use coring_runtime::Lease;
+use socket2::{SockAddr, SockRef};
 
 use crate::fs::File;
 use crate::net::send::{Chunk, Rest, Sender};
@@ -153,6 +155,40 @@ impl StreamWriter {
         send_file(&self.fd, file, offset, count).await
     }
 
+    /// The address of this end (asyncio's `get_extra_info("sockname")`).
+    ///
+    /// # Errors
+    /// What getsockname(2) gives; `AddrNotAvailable` if it is none of the internet.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        inet(&SockRef::from(&*self.fd).local_addr()?)
+    }
+
+    /// The address of the peer (asyncio's `get_extra_info("peername")`).
+    ///
+    /// # Errors
+    /// What getpeername(2) gives: `NotConnected` once the connection has broken, so who wants to name
+    /// the peer then asks before; `AddrNotAvailable` if it is none of the internet.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use coring::{open_connection, start_server};
+    ///
+    /// # coring::run(async {
+    /// let server = start_server("127.0.0.1:0", async |_reader, mut writer| {
+    ///     let peer = writer.peer_addr()?;
+    ///     writer.write(format!("you are {peer}"));
+    ///     coring::ok(())
+    /// }).await?;
+    /// let (mut reader, writer) = open_connection(server.local_addr()?).await?;
+    /// let greeting = format!("you are {}", writer.local_addr()?);
+    /// assert_eq!(reader.read_to_end().await?, greeting.as_bytes());
+    /// # coring::ok(()) }).unwrap();
+    /// ```
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        inet(&SockRef::from(&*self.fd).peer_addr()?)
+    }
+
     /// Above how many bytes a [`drain`](Self::drain) waits, until a quarter of that is left. By default
     /// 64 KiB.
     pub fn set_high_water(&mut self, bytes: usize) {
@@ -215,6 +251,11 @@ impl StreamWriter {
     }
 }
 
+fn inet(addr: &SockAddr) -> io::Result<SocketAddr> {
+    let inet = addr.as_socket();
+    inet.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
 impl AsFd for StreamWriter {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -231,6 +272,11 @@ impl fmt::Debug for StreamWriter {
 }
 
 /// What can be written: bytes or text, borrowed, which are copied, or owned, which are not.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be written to a stream",
+    note = "give bytes or text: `&[u8]`, `&str` and the like are copied, a `Vec<u8>`, `String`, `Bytes` \
+            or `Lease` is sent from where it is"
+)]
 pub trait Writable: sealed::Sealed {
     #[doc(hidden)]
     #[expect(private_interfaces, reason = "nobody else can implement or call it")]
@@ -260,6 +306,8 @@ writable! {
     () &Vec<u8>: sender, data => sender.write(data);
     () &str: sender, data => sender.write(data.as_bytes());
     () &String: sender, data => sender.write(data.as_bytes());
+    () &Bytes: sender, data => sender.write(data);
+    () &Lease: sender, data => sender.write(data);
     () String: sender, data => sender.push(Chunk::Copied(data.into_bytes(), 0));
     () Vec<u8>: sender, data => sender.push(Chunk::Copied(data, 0));
     () Bytes: sender, data => sender.push(Chunk::Bytes(data));
