@@ -102,8 +102,9 @@ pub use coring_runtime::{
     Started, Stats, TRANSFER_MAX, Task, TaskBuilder, TaskGroup, TaskRef, TimedOut, Timer, Timers,
     ToThread, Token, Unavailable, WithValue, all_tasks, as_completed, call_at, call_later,
     call_soon, cancellable, checkpoint, create_task, current_task, deadline, gather, gather_all,
-    is_cancelled, is_timed_out, now, ok, race, race_all, run, shield, shielded, signal, sim,
-    submit, submit_multishot, sync, task_group, to_thread, transfer_len, wait, winner, yield_now,
+    is_cancelled, is_timed_out, now, ok, pump_others, race, race_all, run, shield, shielded,
+    signal, sim, submit, submit_multishot, sync, task_group, to_thread, transfer_len, wait, winner,
+    yield_now,
 };
 pub use coring_timer::{
     Expired, Interval, MissedTickBehavior, Timeout, TimeoutScope, WaitFor, interval, interval_at,

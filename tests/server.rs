@@ -16,8 +16,9 @@ use common::*;
 use coring::net::TcpListener;
 use coring::streams::ServerReport;
 use coring::{
-    Server, StreamReader, StreamWriter, all_tasks, create_task, is_cancelled, now, open_connection,
-    open_unix_connection, shielded, sleep, start_server, start_unix_server, wait_for, yield_now,
+    Server, Stats, StreamReader, StreamWriter, all_tasks, create_task, is_cancelled, now,
+    open_connection, open_unix_connection, shielded, sleep, start_server, start_unix_server,
+    wait_for, yield_now,
 };
 
 /// Some turns: what was cancelled in the kernel has come to its end.
@@ -804,8 +805,12 @@ fn shutdown_ends_what_was_accepted_and_not_looked_at() {
             let addr = server.local_addr().expect("it listens");
             turn().await;
             let client = client(addr);
-            // Runs again before the server's task does, which is told meanwhile.
-            yield_now().await.expect("nobody cancels");
+            // Ready all the time, this runs before the server's task, which is behind it in the queue
+            // when the loop has taken the connection from the kernel, and is told before it looks.
+            let completions = Stats::current().completions;
+            while Stats::current().completions == completions {
+                yield_now().await.expect("nobody cancels");
+            }
             server.shutdown(grace).await.expect("nobody cancels");
             assert_eq!(alive.get(), 0, "a handler outlives the server");
             assert_eq!(rest_of(client).await, b"");

@@ -20,6 +20,9 @@ use crate::task::TaskNumber;
 /// Each one-shot operation that starts in it carries the deadline into the kernel, as the timeout
 /// linked behind it; for anything else a timer is armed, once, and not before the loop is
 /// about to sleep. So a scope around something that is ready costs next to nothing.
+///
+/// It belongs to the runtime in which its body has first waited. Where it is polled in another one, what
+/// begins in it there is under no deadline and no request of it.
 pub struct CancelScope {
     deadline: Deadline,
     border: Border,

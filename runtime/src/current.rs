@@ -120,6 +120,17 @@ pub(crate) fn absent(id: RuntimeId) -> Option<Rc<Runtime>> {
     runtime
 }
 
+/// The runtimes of this thread but for the one that is turning.
+#[cold]
+pub(crate) fn others() -> Vec<Rc<Runtime>> {
+    let others = RUNTIMES.try_with(|all| {
+        let all = all.borrow();
+        let others = all.iter().filter(|runtime| !is_here(runtime.id()));
+        others.cloned().collect()
+    });
+    others.unwrap_or_default()
+}
+
 pub(crate) fn register(runtime: Rc<Runtime>) {
     RUNTIMES.with(|all| all.borrow_mut().push(runtime));
 }
@@ -244,6 +255,11 @@ pub(crate) fn has_yielded_by(since: u32, waker: &Waker) -> bool {
         let by = (waker.data(), ptr::from_ref(waker.vtable()));
         current.yields.get() != since && current.yielded_by.get() == by
     })
+}
+
+/// Whether that is the runtime that is turning on this thread.
+pub(crate) fn is_here(id: RuntimeId) -> bool {
+    with(|current| current.is_some_and(|(runtime, _)| runtime.id() == id))
 }
 
 /// Whether a runtime is turning on this thread.

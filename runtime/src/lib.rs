@@ -65,6 +65,7 @@ pub use instant::Instant;
 pub use op::{Cqe, Multishot, Op, Operation, Token, submit, submit_multishot};
 pub use pool::{BufPool, BufferCounts, Lease};
 pub use runner::{Builder, Runner, Stats, run};
+pub use runtime::pump_others;
 pub use task::{
     Task, TaskBuilder, TaskRef, all_tasks, checkpoint, create_task, current_task, shield, yield_now,
 };

@@ -44,6 +44,22 @@ pub(crate) fn leaks() -> u64 {
     LEAKS.load(Relaxed)
 }
 
+/// Has the other runtimes of this thread, which are not turning, hand over to the kernel what they were
+/// asked to stop, and take what has completed: for who waits until the kernel is done with an
+/// operation of any of them, such as one that was dropped, and whose runtime may never turn again. Runs
+/// no task of theirs, and waits for nothing.
+///
+/// # Errors
+/// If one of them cannot go on.
+pub fn pump_others() -> io::Result<()> {
+    for other in current::others() {
+        if !other.ended.get() && other.core().table.in_flight > 0 {
+            other.pump_from_outside()?;
+        }
+    }
+    Ok(())
+}
+
 pub(crate) struct Runtime {
     id: RuntimeId,
     inbox: &'static Inbox,
@@ -508,45 +524,79 @@ impl Runtime {
         shot
     }
 
-    /// As `poll_shot`, where this loop is not turning.
-    #[cold]
-    pub(crate) fn poll_shot_from_outside(&self, key: Key) -> NextShot {
-        let shot = self.with_core(|core| core.fetch_shot(key, None));
-        self.left_alone(); // It may have been the last.
-        match shot {
-            NextShot::Pending => NextShot::Cqe(Cqe::cancelled(Cause::NOT_RUNNING)),
-            shot => shot,
-        }
-    }
+    // ---- leaves that are polled where this loop is not turning ----
+    //
+    // Waiting could take for ever. So what is polled is ended, the kernel's word is fetched here, and
+    // the outcome is an error, unless something had come.
 
-    /// An operation is polled that belongs to this loop, which is not turning: waiting could
-    /// take for ever. It is cancelled, and its outcome is an error, with the buffer.
+    /// As `poll_slot`: the error comes with the buffer.
     #[cold]
     pub(crate) fn poll_slot_from_outside(&self, key: Key, waker: &Waker) -> Option<Cqe> {
-        let fetch = || match self.with_core(|core| core.fetch(key, None)) {
+        let fetch = |core: &mut Core| match core.fetch(key, None) {
             // Not to be started again here (R4).
             Some(cqe) if cqe.is_stray() => Some(Cqe::cancelled(Cause::NOT_RUNNING)),
             fetched => fetched,
         };
-        if let fetched @ Some(_) = fetch() {
-            self.left_alone(); // It may have been the last.
-            return fetched;
-        }
-        let pumped = self.with_core(|core| {
-            core.give_up(key);
-            core.pump(Wait::No, &mut self.tasks())
-        });
-        let fetched = fetch();
-        if fetched.is_none() {
-            // The disk is not done with it yet; bounded by that. What was leaked at the end of the
-            // loop never comes.
-            if pumped.is_ok() && !self.ended.get() {
-                waker.wake_by_ref();
+        self.fetch_from_outside(waker, fetch, |core| core.give_up(key))
+    }
+
+    /// As `poll_shot`. What it has still to give comes to the next who poll, behind the error.
+    #[cold]
+    pub(crate) fn poll_shot_from_outside(&self, key: Key) -> NextShot {
+        let refused = || Cqe::cancelled(Cause::NOT_RUNNING);
+        let fetch = |core: &mut Core| core.fetch_shot(key, None).fetched();
+        let mut shot = self.with_core(fetch);
+        if shot.is_none() {
+            self.with_core(|core| core.stop_shots(key));
+            shot = match self.pump_from_outside() {
+                Ok(()) => self.with_core(fetch),
+                Err(_) => None, // It is told by who runs that loop.
+            };
+            if let Some(NextShot::Stopped) = shot {
+                shot = Some(NextShot::Last(refused()));
             }
-        } else {
-            self.left_alone();
         }
+        self.left_alone(); // It may have been the last.
+        shot.unwrap_or_else(|| NextShot::Cqe(refused()))
+    }
+
+    /// As `poll_shot_unasked`.
+    #[cold]
+    pub(crate) fn poll_shot_unasked_from_outside(&self, key: Key, waker: &Waker) -> NextShot {
+        let fetch = |core: &mut Core| core.fetch_shot(key, None).fetched();
+        let shot = self.fetch_from_outside(waker, fetch, |_| {}); // It was stopped before.
+        shot.unwrap_or(NextShot::Pending)
+    }
+
+    fn fetch_from_outside<T>(
+        &self,
+        waker: &Waker,
+        fetch: impl Fn(&mut Core) -> Option<T>,
+        end: impl FnOnce(&mut Core),
+    ) -> Option<T> {
+        let mut fetched = self.with_core(&fetch);
+        if fetched.is_none() {
+            self.with_core(end);
+            let pumped = self.pump_from_outside();
+            fetched = self.with_core(&fetch);
+            if fetched.is_none() {
+                // The disk is not done with it yet; bounded by that. What was leaked at the end of the
+                // loop never comes.
+                if pumped.is_ok() && !self.ended.get() {
+                    waker.wake_by_ref();
+                }
+                return None;
+            }
+        }
+        self.left_alone(); // It may have been the last.
         fetched
+    }
+
+    /// Hands over what was asked for, and takes what has completed, while somebody else turns.
+    fn pump_from_outside(&self) -> io::Result<()> {
+        let pumped = self.with_core(|core| core.pump(Wait::No, &mut self.tasks()));
+        self.tell_host();
+        pumped
     }
 
     /// Begins to wait for somebody to [`grant`](Self::grant) something.
@@ -595,8 +645,7 @@ impl Runtime {
         if !self.embedded.get() {
             return;
         }
-        let inside = current::with(|current| current.is_some_and(|(at, _)| at.id == self.id));
-        if !inside && (self.tasks().ready() > 0 || self.core().is_busy()) {
+        if !current::is_here(self.id) && (self.tasks().ready() > 0 || self.core().is_busy()) {
             self.core().driver.signal_event_fd(true);
         }
     }

@@ -110,6 +110,37 @@ each_driver! {
         world.finish(runner);
     }
 
+    fn r4_operation_that_was_dropped_elsewhere_ends_when_others_are_pumped(world) {
+        let (reader, _) = world.pipe();
+        let drops = Drops::default();
+        let mut one = world.runner();
+        let other_world = sim_kernel::Kernel::new();
+        let mut two = Runner::builder().sim(&other_world).build().expect("a simulator");
+        let mut op = submit(Read(reader, Tracked::new(4, &drops)));
+        let waits = one.run(async {
+            start(&mut op).await;
+            nop().await.expect("the read is in the kernel");
+            let waits = create_task(pending::<()>());
+            assert!(waits.is_here());
+            (waits,)
+        }).0;
+        drop(op);
+        two.run(async {
+            assert!(!waits.is_here());
+            wait_for(Duration::from_secs(20), async {
+                while drops.get() == 0 {
+                    pump_others()?;
+                    yield_now().await?;
+                }
+                Ok(())
+            })
+            .await
+            .expect("its loop need not turn");
+        });
+        waits.abort();
+        world.finish(one);
+    }
+
     fn r4_operation_polled_outside_of_any_run_is_an_error_with_its_buffer(world) {
         let (reader, _) = world.pipe();
         let mut runner = world.runner();

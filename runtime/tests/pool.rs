@@ -59,6 +59,14 @@ unsafe impl Operation for Close {
     fn orphaned(self, _: Cqe) {}
 }
 
+/// What comes last, where that must not wait: for want of anything that could hear of it, the limit
+/// ends it.
+async fn last(receive: &mut Multishot<Receive>) -> Option<io::Result<Lease>> {
+    let last = async { Ok(receive.last().await) };
+    let last = wait_for(Duration::from_secs(20), last).await;
+    last.expect("it waits for a loop that does not turn")
+}
+
 fn receive(fd: RawFd) -> Multishot<Receive> {
     let pool = BufPool::current().expect("there are provided buffers");
     submit_multishot(Receive(fd, pool))
@@ -404,6 +412,54 @@ each_driver! {
             let mut strange = submit_multishot(Receive(receiver, foreign));
             assert!(is_out_of_buffers(&strange.next().await));
             assert_eq!(&receive(receiver).next().await.expect("bytes")[..], b"here");
+        });
+        world.finish(runner);
+    }
+
+    fn r4_receive_that_is_ended_in_another_run_gives_what_had_come(world) {
+        let (receiver, sender) = world.stream();
+        let kernel = coring_runtime::sim::Kernel::new();
+        let mut other = Runner::builder().sim(&kernel).build().expect("a simulator");
+        let mut runner = world.runner();
+        let mut receive = runner.run(async {
+            let mut receive = receive(receiver);
+            start(&mut Box::pin(receive.next())).await;
+            send(sender, b"early").await;
+            nop().await.expect("it has come");
+            receive
+        });
+        other.run(async {
+            let first = last(&mut receive).await.expect("it has come");
+            assert_eq!(&first.expect("bytes")[..], b"early");
+            assert!(last(&mut receive).await.is_none());
+        });
+        assert_eq!(runner.stats().slots, 0);
+        world.finish(runner);
+    }
+
+    fn r4_receive_that_is_awaited_in_another_run_ends_with_one_error_and_is_armed_anew(world) {
+        let (receiver, sender) = world.stream();
+        let kernel = coring_runtime::sim::Kernel::new();
+        let mut other = Runner::builder().sim(&kernel).build().expect("a simulator");
+        let mut runner = world.runner();
+        let mut receive = runner.run(async {
+            let mut receive = receive(receiver);
+            start(&mut Box::pin(receive.next())).await;
+            send(sender, b"early").await;
+            nop().await.expect("it has come");
+            receive
+        });
+        other.run(async {
+            assert_eq!(&receive.next().await.expect("it has come")[..], b"early");
+            let error = receive.next().await.expect_err("it is another's").to_string();
+            assert!(error.contains("outside of its runtime"), "{error}");
+            assert!(!receive.is_armed());
+        });
+        assert_eq!(runner.stats().slots, 0);
+        runner.run(async {
+            send(sender, b"late").await;
+            assert_eq!(&receive.next().await.expect("it is armed")[..], b"late");
+            drop(receive);
         });
         world.finish(runner);
     }

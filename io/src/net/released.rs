@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use coring_runtime::{shielded, submit};
+use coring_runtime::{pump_others, shielded, submit};
 
 use crate::ops::{SharedFd, Turn};
 
@@ -40,6 +40,9 @@ pub(super) async fn unshared(mut fd: SharedFd) -> io::Result<OwnedFd> {
             // Operations whose future was dropped: they have been cancelled.
             Err(shared) => fd = shared,
         }
-        shielded(submit(Turn)).await?;
+        pump_others()?; // They may be of a runtime that does not turn meanwhile.
+        if Rc::strong_count(&fd) > 1 {
+            shielded(submit(Turn)).await?;
+        }
     }
 }

@@ -289,7 +289,7 @@ impl Sender {
 
     /// Waits until the connection is closed.
     pub(crate) async fn wait_closed(&self) -> io::Result<()> {
-        self.0.wait(Goal::Closed).await
+        self.0.wait_here(Goal::Closed).await
     }
 }
 
@@ -307,7 +307,7 @@ pub(crate) struct Rest(Rc<Outgoing>);
 
 impl Rest {
     /// Waits until all has been sent, or the connection has failed. A request to stop is no reason to
-    /// send less: this hears of it, and goes on.
+    /// send less: this hears of it, and goes on. Nor is a pump of another runtime: that may turn again.
     pub(crate) async fn sent(self) {
         while let Err(error) = self.0.wait(Goal::Flushed).await
             && is_cancelled(&error)
@@ -418,9 +418,22 @@ impl Outgoing {
         }
     }
 
-    /// [`wait`](Self::wait), for who would write more: that may have been refused.
+    /// [`wait`](Self::wait), unless the pump is of another runtime: it would not go on meanwhile.
+    async fn wait_here(&self, goal: Goal) -> io::Result<()> {
+        if !self.state.borrow().is_at(goal) && self.is_sent_elsewhere() {
+            return Err(elsewhere("this stream is sent"));
+        }
+        self.wait(goal).await
+    }
+
+    fn is_sent_elsewhere(&self) -> bool {
+        let state = self.state.borrow();
+        state.task.as_ref().is_some_and(|task| !task.is_here())
+    }
+
+    /// [`wait_here`](Self::wait_here), for who would write more: that may have been refused.
     async fn wait_to_go_on(&self, goal: Goal) -> io::Result<()> {
-        self.wait(goal).await?;
+        self.wait_here(goal).await?;
         if self.state.borrow().refused {
             return Err(written_after_the_end());
         }
@@ -657,6 +670,13 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.0.waiters.set(self.0.waiters.get() - 1);
     }
+}
+
+/// The error of who waits in another runtime for what tasks do in one that does not turn meanwhile.
+pub(crate) fn elsewhere(what: &str) -> io::Error {
+    let text =
+        format!("{what} by a task of another runtime, which does not run here: await it there");
+    io::Error::new(io::ErrorKind::NotConnected, text)
 }
 
 pub(crate) fn written_after_the_end() -> io::Error {

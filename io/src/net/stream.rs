@@ -40,6 +40,9 @@ const REFUSAL_BYTES: usize =
 /// dropped, cancelled or timed out loses nothing of it. When more than 128 KiB wait for somebody to
 /// read them the receive is paused, and the peer finds the window closed.
 ///
+/// It is armed in a runtime. A read in another one of the thread gives what it has; then it is ended
+/// there, with an error once, `NotConnected`, and the next read goes on here.
+///
 /// What is to be read to its end, or by lines, is read as streams:
 /// [`into_streams`](Self::into_streams) gives a [`StreamReader`](crate::streams::StreamReader), which
 /// has `read_to_end`, `readline` and others, and keeps what has come when a read is given up.
@@ -202,8 +205,8 @@ impl<K: Kind> Stream<K> {
     }
 
     /// Takes the connection out of the runtime: ends the receive that is armed, waits until the
-    /// kernel is done with all operations on the socket, and gives what had arrived. That takes a
-    /// turn of the loop; a request to stop does not reach it.
+    /// kernel is done with all operations on the socket, in whichever runtime of the thread they are, and
+    /// gives what had arrived. That takes a turn of the loop; a request to stop does not reach it.
     ///
     /// # Cancel safety
     ///

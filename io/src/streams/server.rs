@@ -22,6 +22,7 @@ use slab::Slab;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{LIMIT_BYTES, StreamReader, StreamWriter};
+use crate::net::send::elsewhere;
 use crate::net::{
     Kind, Listener, SocketOptions, Stream, ToHost, ToUnixAddr, UnixListener, lookup_host,
 };
@@ -336,6 +337,7 @@ impl ServerBuilder {
             serving.closed.set();
         }
         Server {
+            home: accepts.first().cloned(),
             accepts,
             serving,
             addrs,
@@ -361,6 +363,8 @@ impl fmt::Debug for ServerBuilder {
 pub struct Server {
     serving: Rc<Serving>,
     accepts: Vec<TaskRef>,
+    /// One of them: of the runtime that serves.
+    home: Option<TaskRef>,
     addrs: Vec<SocketAddr>,
     file: Option<File>,
 }
@@ -440,10 +444,27 @@ impl Server {
     /// Cancel safe: dropping this before it completes has no effect.
     ///
     /// # Errors
-    /// [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a limit too.
+    /// [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a limit too. `NotConnected` in
+    /// another runtime than the one that serves.
     pub async fn wait_closed(&self) -> io::Result<()> {
-        self.serving.closed.wait().await?;
-        self.serving.idle.wait().await
+        self.wait(&self.serving.closed).await?;
+        self.wait(&self.serving.idle).await
+    }
+
+    /// Waits for what its tasks do.
+    async fn wait(&self, event: &Event) -> io::Result<()> {
+        if !event.is_set() {
+            self.refuse_elsewhere()?;
+        }
+        event.wait().await
+    }
+
+    /// An error in another runtime than its own: its tasks would not go on meanwhile.
+    fn refuse_elsewhere(&self) -> io::Result<()> {
+        match &self.home {
+            Some(task) if !task.is_here() => Err(elsewhere("this server is served")),
+            _ => Ok(()),
+        }
     }
 
     /// Waits until it listens no more. If that is cancelled, it is closed; its connections live on.
@@ -453,9 +474,10 @@ impl Server {
     /// Cancel safe: dropping this before it completes has no effect.
     ///
     /// # Errors
-    /// [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a limit too.
+    /// [`Cancelled`](coring_runtime::Cancelled) if it is asked to stop, by a limit too. `NotConnected` in
+    /// another runtime than the one that serves: it is closed then, too.
     pub async fn serve_forever(&mut self) -> io::Result<()> {
-        let closed = self.serving.closed.wait().await;
+        let closed = self.wait(&self.serving.closed).await;
         if closed.is_err() {
             self.close();
         }
@@ -478,9 +500,11 @@ impl Server {
     ///
     /// # Errors
     /// [`Cancelled`](coring_runtime::Cancelled) if it was asked to stop: then the connections have
-    /// ended all the same.
+    /// ended all the same. `NotConnected` in another runtime than the one that serves: then it is
+    /// closed, and its connections live on.
     pub async fn shutdown(mut self, grace: Duration) -> io::Result<usize> {
         self.close();
+        self.refuse_elsewhere()?;
         // Soon: the kernel lets go of what listened, and what was accepted by then is served. A request
         // to stop is heard behind it.
         let closed = shielded(self.serving.closed.wait()).await;

@@ -20,6 +20,9 @@ use crate::ops::SharedFd;
 /// comes out of [`drain`](Self::drain), each time, and what is written after it goes nowhere. A writer that is
 /// dropped sends what is left; the connection is closed when the reader is dropped as well.
 ///
+/// It is sent in the runtime in which it was first written to. Who waits for that in another one of the
+/// thread gets an error, `NotConnected`; what was written stays, and is sent when its own runtime turns.
+///
 /// # Examples
 ///
 /// ```

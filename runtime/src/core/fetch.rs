@@ -18,6 +18,16 @@ pub(crate) enum NextShot {
     Pending,
 }
 
+impl NextShot {
+    /// `None`: there is nothing yet.
+    pub(crate) fn fetched(self) -> Option<Self> {
+        match self {
+            Self::Pending => None,
+            shot => Some(shot),
+        }
+    }
+}
+
 /// Whether a multishot was cancelled by nobody but the runtime: it held too much, or was stopped.
 fn is_stopped_here(slot: &Slot, res: i32) -> bool {
     is_stopped(res) && slot.cause == 0 && matches!(slot.cancel, Cancel::Asked(_))

@@ -30,6 +30,9 @@ pub const fn submit_multishot<O: Operation + Clone>(operation: O) -> Multishot<O
 /// next one who asks. When the kernel ends it (an error, or a completion queue that overflowed)
 /// the next wait arms it again. Dropping it ends it; what completes after that is given to
 /// [`Operation::orphaned`]. How much is queued is [bounded](Self::bounded) where that is asked for.
+///
+/// It belongs to the runtime that it was armed in. A wait in another one gives what is queued; then it
+/// ends it there, with an error once, and the next wait arms it here.
 #[must_use = "a multishot operation starts when it is awaited"]
 pub struct Multishot<O: Operation + Clone> {
     /// Always initialised until it is dropped; `MaybeUninit` as in `Op`.
@@ -87,7 +90,8 @@ impl<O: Operation + Clone> Multishot<O> {
     }
 
     /// Ends it, and gives what was queued and what the kernel had done by then. Does not wait for
-    /// anything but the kernel's word that it is done, so a request to stop does not reach it.
+    /// anything but the kernel's word that it is done, so a request to stop does not reach it, and it
+    /// may be called in any runtime of the thread.
     ///
     /// # Cancel safety
     ///
@@ -229,9 +233,12 @@ impl<O: Operation + Clone> Multishot<O> {
 
     /// The next completion, for who waits for the end of it.
     fn shot_unasked(&self, key: Key, waker: &Waker) -> NextShot {
-        current::with_id(self.runtime, |owner: Option<&Runtime>| match owner {
-            Some(owner) => owner.poll_shot_unasked(key, waker),
-            None => NextShot::Stopped,
+        current::with(|current| match current {
+            Some((owner, _)) if owner.id() == self.runtime => owner.poll_shot_unasked(key, waker),
+            _ => match current::absent(self.runtime) {
+                Some(owner) => owner.poll_shot_unasked_from_outside(key, waker),
+                None => NextShot::Pending, // It is not known what the kernel has (R2).
+            },
         })
     }
 

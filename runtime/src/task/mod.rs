@@ -127,7 +127,8 @@ pub(crate) fn outside(what: &str) -> ! {
 /// Dropping it detaches the task. If the task panicked, awaiting it panics with the same payload.
 /// Who the task is, and how it is cancelled, is said by [`TaskRef`], which this dereferences to.
 /// A task stays on the thread that it was made on, and so does this; other threads make tasks
-/// here by [`Handle::spawn`](crate::Handle::spawn).
+/// here by [`Handle::spawn`](crate::Handle::spawn). Awaited in another runtime of the thread, it is
+/// waited for until its own has turned: see [`is_here`](TaskRef::is_here).
 ///
 /// # Cancel safety
 ///
@@ -441,6 +442,12 @@ impl TaskRef {
     /// Whether the task has ended.
     pub fn done(&self) -> bool {
         self.cell.is_done()
+    }
+
+    /// Whether it is a task of the runtime that is turning. One of another runtime goes on only when
+    /// that turns, which it does not during a [`run`](crate::Runner::run) of this one.
+    pub fn is_here(&self) -> bool {
+        current::is_here(self.runtime)
     }
 
     /// Where in the program it was made.
