@@ -31,6 +31,10 @@ use crate::scope::{ScopeIndex, ScopeKey, Scopes};
 use crate::task::Tasks;
 use crate::timers::{Heap, Timers, Waiter};
 
+/// Completions for which there is room from the beginning. One enter brings about 20 deferred ones,
+/// and those of what is done at once.
+const BATCH: usize = 256;
+
 /// How often in a row the kernel is believed that it holds completions back, though an enter brought
 /// none.
 const FRUITLESS_MAX: u32 = 16;
@@ -169,7 +173,7 @@ impl Core {
             silent: Vec::new(),
             lent: Vec::new(),
             debris: Debris::default(),
-            batch: Vec::new(),
+            batch: Vec::with_capacity(BATCH),
             alarm: None,
             counts: Counts::default(),
             ending: false,
