@@ -147,6 +147,41 @@ fn report_of_a_unix_server_names_nobody() {
     });
 }
 
+/// Not only the handler's future: the call of it, and who is reported to.
+#[test]
+fn what_was_written_before_any_panic_is_sent() {
+    let world = World::uring();
+    world.run(async {
+        let reports = Reports::default();
+        let early = |_: StreamReader, mut writer: StreamWriter| {
+            writer.write("hello");
+            if !writer.is_closing() {
+                panic!("early");
+            }
+            async {}
+        };
+        let server = reports.builder().start("127.0.0.1:0", early);
+        let server = server.await.expect("a free port");
+        assert_eq!(rest_of(client(&server)).await.expect("no reset"), b"hello");
+        until(|| server.connections() == 0).await;
+        assert!(reports.0.borrow()[0].1.ends_with(": early"));
+        server.shutdown(PATIENCE).await.expect("nobody cancels");
+
+        let builder = Server::builder().on_report(|_| panic!("nobody listens"));
+        let late = async |_: StreamReader, mut writer: StreamWriter| {
+            writer.write("hello");
+            assert!(writer.is_closing(), "late");
+        };
+        let server = builder
+            .start("127.0.0.1:0", late)
+            .await
+            .expect("a free port");
+        assert_eq!(rest_of(client(&server)).await.expect("no reset"), b"hello");
+        until(|| server.connections() == 0).await;
+        server.shutdown(PATIENCE).await.expect("nobody cancels");
+    });
+}
+
 /// A panic is told as an error is: what was written is sent, the others go on, and the server ends.
 #[test]
 fn panic_of_a_handler_is_reported_and_harms_no_other() {

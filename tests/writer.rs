@@ -863,3 +863,23 @@ fn lease_that_was_sent_is_given_back_though_nobody_writes_again() {
         }
     });
 }
+
+#[test]
+fn high_water_counts_at_once() {
+    let world = World::uring();
+    world.run(async {
+        let (_reader, mut writer, _theirs) = over_unix();
+        let sent = stuff(&mut writer);
+        for (bytes, waits) in [
+            (sent * 8, false),
+            (0, true),
+            (sent * 8, false),
+            (sent / 2, true),
+        ] {
+            writer.set_high_water(bytes);
+            let drained = wait_for(writer.drain(), MS).await;
+            assert_eq!(drained.is_err(), waits, "{bytes}");
+        }
+        writer.abort();
+    });
+}

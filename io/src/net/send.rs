@@ -225,7 +225,12 @@ impl Sender {
     }
 
     pub(crate) fn set_high_water(&self, bytes: usize) {
-        self.0.state.borrow_mut().high_water = bytes;
+        let mut state = self.0.state.borrow_mut();
+        state.high_water = bytes;
+        state.full |= state.bytes > bytes;
+        state.full &= state.bytes > bytes / 4;
+        drop(state);
+        self.0.tell();
     }
 
     pub(crate) fn high_water(&self) -> usize {
@@ -377,9 +382,9 @@ impl Outgoing {
         if let Pump::None = state.pump {
             state.pump = Pump::Running;
             drop(state);
-            let task = Task::builder()
-                .name("stream writer")
-                .spawn(pump(this.clone()));
+            // Made here, so that a task that is never polled tells of it as well.
+            let pump = pump(Pumping(this.clone()));
+            let task = Task::builder().name("stream writer").spawn(pump);
             // Unless the runtime is ending, and has dropped it.
             if !task.done() {
                 this.state.borrow_mut().task = Some(task.as_ref());
@@ -534,7 +539,12 @@ impl Outgoing {
     }
 
     /// Until somebody wakes the task: who writes or waits, a send that is over, or who asks for a stop.
-    async fn park(&self) {
+    /// Gives whether somebody had asked before: who asks now is heard of at the next park, or by what
+    /// is awaited until then.
+    async fn park(&self) -> bool {
+        if checkpoint().is_err() {
+            return true;
+        }
         let mut parked = false;
         poll_fn(|cx| {
             let mut state = self.state.borrow_mut();
@@ -546,6 +556,7 @@ impl Outgoing {
             Poll::Pending
         })
         .await;
+        false
     }
 }
 
@@ -581,8 +592,7 @@ impl Keeps {
 
 /// Sends what is written, until the connection is over, or until there is nothing left to send for
 /// one that was asked to stop.
-async fn pump(outgoing: Rc<Outgoing>) {
-    let pump = Pumping(outgoing);
+async fn pump(pump: Pumping) {
     let outgoing = &*pump.0;
     // Never comes: it is how a request to stop wakes a task that waits for nothing else.
     let mut never = Timer::at(Instant::FAR_FUTURE);
@@ -596,8 +606,7 @@ async fn pump(outgoing: Rc<Outgoing>) {
                 let mut send = submit(SendBatch::new(&outgoing.fd, take(&mut batch), waits));
                 if !waits && !asked && outgoing.is_quiet() {
                     start(&mut send, keeps).await;
-                    outgoing.park().await;
-                    asked = checkpoint().is_err();
+                    asked = outgoing.park().await;
                 }
                 let BufResult(result, chunks) = send.await;
                 batch = chunks;
@@ -610,10 +619,7 @@ async fn pump(outgoing: Rc<Outgoing>) {
                 _ => outgoing.has_ended(how),
             },
             Step::Park if asked => return,
-            Step::Park => {
-                outgoing.park().await;
-                asked = checkpoint().is_err();
-            }
+            Step::Park => asked = outgoing.park().await,
             Step::Leave => return,
         }
     }
@@ -650,7 +656,7 @@ impl Drop for Pumping {
         if !is_over && !is_whole {
             outgoing.fail(io::Error::new(
                 io::ErrorKind::NotConnected,
-                "the runtime ended before all was sent",
+                "the runtime ended before all was sent, or there was none",
             ));
         }
     }

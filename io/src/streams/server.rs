@@ -7,9 +7,10 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::thread;
 use std::time::Duration;
 
 use coring_runtime::sync::Event;
@@ -647,26 +648,37 @@ fn serve_one<K, F, R>(
     entry.insert(create_task(async move {
         let connection = connection;
         // Nobody polls it after a panic.
-        let output = AssertUnwindSafe(handler(reader, writer)).catch_unwind();
-        match output.await {
+        let handled = AssertUnwindSafe(async { handler(reader, writer).await });
+        let output = handled.catch_unwind().await;
+        let reported = catch_unwind(AssertUnwindSafe(|| {
+            connection.serving.report_end(peer, output);
+        }));
+        // Until then it counts: it has a descriptor, and memory.
+        rest.sent().await;
+        if let Err(panic) = reported {
+            resume_unwind(panic);
+        }
+    }));
+    serving.idle.clear();
+}
+
+impl Serving {
+    /// Reports how a handler ended, if that is not well.
+    fn report_end(&self, peer: Option<SocketAddr>, output: thread::Result<impl HandlerOutput>) {
+        match output {
             Ok(output) => {
                 if let Some(error) = output.error()
                     && !is_cancelled(error)
                 {
-                    let report = ServerReport::Handler { peer, error };
-                    connection.serving.report(report);
+                    self.report(ServerReport::Handler { peer, error });
                 }
             }
             Err(panic) => {
                 let payload = &*panic;
-                let report = ServerReport::Panicked { peer, payload };
-                connection.serving.report(report);
+                self.report(ServerReport::Panicked { peer, payload });
             }
         }
-        // Until then it counts: it has a descriptor, and memory.
-        rest.sent().await;
-    }));
-    serving.idle.clear();
+    }
 }
 
 /// A connection that is being served, until this is dropped.
