@@ -66,7 +66,7 @@ impl StreamWriter {
     /// Nobody stops who writes faster than the peer reads: [`drain`](Self::drain) does.
     ///
     /// # Panics
-    /// Outside of a runtime.
+    /// Outside of a runtime. The connection has failed then, as whoever waits for it is told.
     pub fn write(&mut self, data: impl Writable) {
         data.write_to(&self.sender);
     }
@@ -190,7 +190,7 @@ impl StreamWriter {
     }
 
     /// Above how many bytes a [`drain`](Self::drain) waits, until a quarter of that is left. By default
-    /// 64 KiB.
+    /// 64 KiB. What is queued already counts.
     pub fn set_high_water(&mut self, bytes: usize) {
         self.sender.set_high_water(bytes);
     }
