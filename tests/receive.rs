@@ -5,14 +5,15 @@
 mod common;
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
 use common::*;
-use coring::net::TcpListener;
-use coring::{BufResult, Stats, create_task, wait_for};
+use coring::net::{TcpListener, UnixStream};
+use coring::{BufResult, Stats, create_task, now, wait_for};
 
 #[test]
 fn read_that_is_dropped_leaves_its_bytes_to_the_next() {
@@ -359,4 +360,32 @@ fn bytes_arrive_once_and_in_order_whatever_reads_do() {
             writer.join().expect("it has written");
         });
     }
+}
+
+/// The kernel gives about 20 completions an enter; what it holds back has come all the same (C1).
+#[test]
+fn what_has_come_wins_over_limits_that_passed_meanwhile() {
+    let world = World::uring();
+    world.run(async {
+        let (mut tasks, mut peers) = (Vec::new(), Vec::new());
+        for _ in 0..200 {
+            let (ours, theirs) = StdUnixStream::pair().expect("sockets");
+            let mut ours = UnixStream::from(ours);
+            tasks.push(create_task(async move {
+                wait_for(ours.receive(), 200 * MS)
+                    .await
+                    .map(|bytes| bytes.len())
+            }));
+            peers.push(theirs);
+        }
+        turn().await; // All of them wait.
+        let begin = now();
+        for peer in &mut peers {
+            peer.write_all(b"x").expect("there is room");
+        }
+        while now() - begin < 250 * MS {} // The loop is held up by somebody.
+        for task in tasks {
+            assert_eq!(task.await.expect("it came in time"), 1);
+        }
+    });
 }

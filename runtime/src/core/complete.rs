@@ -3,7 +3,7 @@
 use std::io;
 use std::task::Waker;
 
-use super::{Core, EXPIRIES_MAX, waits};
+use super::{Core, EXPIRIES_MAX, PUT_OFF_MAX, waits};
 use crate::Instant;
 use crate::debris::{Item, Remains};
 use crate::driver::{Completion, Wait};
@@ -34,12 +34,13 @@ impl Core {
         // connections with 16 KiB each needed a quarter more CPU time for 320 at once).
         let mut batch = std::mem::take(&mut self.batch);
         self.driver.reap(&mut batch);
+        let has_more = self.driver.has_more();
         // TASKRUN may be up with nothing behind it, for as long as nothing else comes (M).
-        self.fruitless = if batch.is_empty() && self.driver.has_more() {
-            self.fruitless + 1
-        } else {
-            0
-        };
+        let fruitless = batch.is_empty() && has_more;
+        self.fruitless = if fruitless { self.fruitless + 1 } else { 0 };
+        // What has completed comes before the limits around it (C1), also what is still held back.
+        let late = has_more && !fruitless && self.put_off < PUT_OFF_MAX;
+        self.put_off = if late { self.put_off + 1 } else { 0 };
         for completion in batch.drain(..) {
             self.complete(completion, tasks);
         }
@@ -47,11 +48,10 @@ impl Core {
         if !self.silent.is_empty() {
             self.settle_silent(tasks);
         }
-        if !self.heap.is_empty() {
+        // Read again by the first await of the next turn that has a deadline.
+        self.clock = None;
+        if !late && !self.heap.is_empty() {
             self.expire(tasks);
-        } else {
-            // Read again by the first await of the next turn that has a deadline.
-            self.clock = None;
         }
         Ok(())
     }

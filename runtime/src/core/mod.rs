@@ -35,6 +35,9 @@ use crate::timers::{Heap, Timers, Waiter};
 /// and those of what is done at once.
 const BATCH: usize = 256;
 
+/// For how many turns what is due waits for completions that the kernel holds back, about 20 a turn.
+const PUT_OFF_MAX: u32 = 16;
+
 /// How often in a row the kernel is believed that it holds completions back, though an enter brought
 /// none.
 const FRUITLESS_MAX: u32 = 16;
@@ -66,6 +69,8 @@ pub(crate) struct Core {
     due: Vec<ScopeIndex>,
     /// Turns in which the kernel said that it had more, and then had not.
     fruitless: u32,
+    /// Turns that have put off what is due, in a row.
+    put_off: u32,
     /// Turns without a sleep since that was empty.
     busy_turns: u32,
     /// What the driver's clock said when it was last read in this turn.
@@ -164,6 +169,7 @@ impl Core {
             arming: Vec::new(),
             due: Vec::new(),
             fruitless: 0,
+            put_off: 0,
             busy_turns: 0,
             clock: None,
             refusal: Cause::FOREIGN,
