@@ -4,6 +4,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
+use std::future::ready;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
@@ -647,9 +648,7 @@ fn serve_one<K, F, R>(
     };
     entry.insert(create_task(async move {
         let connection = connection;
-        // Nobody polls it after a panic.
-        let handled = AssertUnwindSafe(async { handler(reader, writer).await });
-        let output = handled.catch_unwind().await;
+        let output = call(&*handler, reader, writer).await;
         let reported = catch_unwind(AssertUnwindSafe(|| {
             connection.serving.report_end(peer, output);
         }));
@@ -660,6 +659,23 @@ fn serve_one<K, F, R>(
         }
     }));
     serving.idle.clear();
+}
+
+/// Calls a handler, and waits for its future; a panic of either is the outcome. No `async fn`, which
+/// would have room for the future twice.
+fn call<F, R>(
+    handler: &F,
+    reader: StreamReader,
+    writer: StreamWriter,
+) -> impl Future<Output = thread::Result<R>>
+where
+    F: AsyncFn(StreamReader, StreamWriter) -> R,
+{
+    // Nobody looks at what has panicked.
+    match catch_unwind(AssertUnwindSafe(|| handler(reader, writer))) {
+        Ok(handled) => AssertUnwindSafe(handled).catch_unwind().left_future(),
+        Err(panic) => ready(Err(panic)).right_future(),
+    }
 }
 
 impl Serving {
