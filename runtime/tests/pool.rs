@@ -104,6 +104,15 @@ fn pattern(connection: usize, from: usize, len: usize) -> Vec<u8> {
     (from..from + len).map(byte).collect()
 }
 
+/// A receive that is armed, and has something that nobody has taken.
+async fn receive_early(receiver: RawFd, sender: RawFd) -> Multishot<Receive> {
+    let mut receive = receive(receiver);
+    start(&mut Box::pin(receive.next())).await;
+    send(sender, b"early").await;
+    nop().await.expect("it has come");
+    receive
+}
+
 each_driver! {
     fn lease_has_what_came_and_gives_its_buffer_back(world) {
         let (receiver, sender) = world.stream();
@@ -421,13 +430,7 @@ each_driver! {
         let kernel = coring_runtime::sim::Kernel::new();
         let mut other = Runner::builder().sim(&kernel).build().expect("a simulator");
         let mut runner = world.runner();
-        let mut receive = runner.run(async {
-            let mut receive = receive(receiver);
-            start(&mut Box::pin(receive.next())).await;
-            send(sender, b"early").await;
-            nop().await.expect("it has come");
-            receive
-        });
+        let mut receive = runner.run(receive_early(receiver, sender));
         other.run(async {
             let first = last(&mut receive).await.expect("it has come");
             assert_eq!(&first.expect("bytes")[..], b"early");
@@ -442,13 +445,7 @@ each_driver! {
         let kernel = coring_runtime::sim::Kernel::new();
         let mut other = Runner::builder().sim(&kernel).build().expect("a simulator");
         let mut runner = world.runner();
-        let mut receive = runner.run(async {
-            let mut receive = receive(receiver);
-            start(&mut Box::pin(receive.next())).await;
-            send(sender, b"early").await;
-            nop().await.expect("it has come");
-            receive
-        });
+        let mut receive = runner.run(receive_early(receiver, sender));
         other.run(async {
             assert_eq!(&receive.next().await.expect("it has come")[..], b"early");
             let error = receive.next().await.expect_err("it is another's").to_string();

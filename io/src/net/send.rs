@@ -7,8 +7,9 @@
 //! ```
 //!
 //! The pump runs when whoever writes has let go of the thread, so that all it wrote goes out in one
-//! send. A send that succeeds wakes nobody unless somebody waits for it: it goes with the enter in
-//! which the loop waits for the next message.
+//! send. For one that succeeds the loop does not get up, unless somebody waits for it: it goes with the
+//! enter in which the loop waits for the next message. The pump hears of it behind that, if it holds
+//! buffers that others want back ([`Keeps`]), else with the next write.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;

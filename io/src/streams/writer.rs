@@ -60,8 +60,8 @@ impl StreamWriter {
         self.sender.rest()
     }
 
-    /// Has `data` sent, and returns at once. What is borrowed is copied; a vector, [`Bytes`] or a
-    /// [`Lease`] is sent from where it is.
+    /// Has `data` sent, and returns at once. What is borrowed is copied, and so is a [`Lease`] of up to
+    /// 1 KiB, whose buffer is free then; a vector, [`Bytes`] or a longer lease is sent from where it is.
     ///
     /// Nobody stops who writes faster than the peer reads: [`drain`](Self::drain) does.
     ///
@@ -275,7 +275,7 @@ impl fmt::Debug for StreamWriter {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be written to a stream",
     note = "give bytes or text: `&[u8]`, `&str` and the like are copied, a `Vec<u8>`, `String`, `Bytes` \
-            or `Lease` is sent from where it is"
+            or long `Lease` is sent from where it is"
 )]
 pub trait Writable: sealed::Sealed {
     #[doc(hidden)]

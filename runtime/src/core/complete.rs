@@ -39,8 +39,8 @@ impl Core {
         let fruitless = batch.is_empty() && has_more;
         self.fruitless = if fruitless { self.fruitless + 1 } else { 0 };
         // What has completed comes before the limits around it (C1), also what is still held back.
-        let late = has_more && !fruitless && self.put_off < PUT_OFF_MAX;
-        self.put_off = if late { self.put_off + 1 } else { 0 };
+        let puts_off = has_more && !fruitless && self.put_off < PUT_OFF_MAX;
+        self.put_off = if puts_off { self.put_off + 1 } else { 0 };
         for completion in batch.drain(..) {
             self.complete(completion, tasks);
         }
@@ -50,7 +50,7 @@ impl Core {
         }
         // Read again by the first await of the next turn that has a deadline.
         self.clock = None;
-        if !late && !self.heap.is_empty() {
+        if !puts_off && !self.heap.is_empty() {
             self.expire(tasks);
         }
         Ok(())
